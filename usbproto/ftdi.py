@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""An FTDI channel over pyusb. The only module on the host's side that imports `usb`.
+
+What the chip wants is in the wire protocol, section 1.1; the order of the requests at open is the vendor's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import time
+from array import array
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import usb.core
+import usb.util
+
+from usbproto.deadline import Deadline
+from usbproto.errors import CameraInUse, Disconnected, LinkError, NoCamera, NoPermission, ProtocolError
+from usbproto.models import VENDOR_ID, Series, series_of
+
+INTERFACE = 0
+ENDPOINT_IN = 0x81
+ENDPOINT_OUT = 0x02
+LANGUAGE = 0x0409
+
+# Vendor requests (host to device).
+REQUEST_OUT = 0x40
+SIO_RESET = 0x00
+SIO_SET_FLOW_CONTROL = 0x02
+SIO_SET_LATENCY = 0x09
+SIO_SET_BIT_MODE = 0x0B
+RESET_WHOLE = 0
+PURGE_TO_HOST = 2
+PURGE_FROM_HOST = 1
+PORT_A = 1
+FLOW_RTS_CTS = 0x0100
+BIT_MODE_RESET = 0x00FF
+BIT_MODE_SYNC_FIFO = 0x40FF
+BIT_MODE_PAUSE = 0.010  # s, between the two
+
+STATUS_BYTES = 2  # modem status at the head of every IN packet
+# A chip holds a short answer back for this long. The vendor's 16 ms makes every command cost 18 ms.
+LATENCY_MS = 1
+# Large enough that the cost per transfer vanishes in a frame, and a multiple of both packet sizes.
+READ_BLOCK = 256 * 1024
+# A look ends with the chip's next status packet; this only bounds a chip that sends none.
+LOOK_TIME = 0.025  # s
+CONTROL_TIME = 2.0  # s; a chip answers control requests at once
+WRITE_TIME = 5.0  # s; the vendor's
+
+
+@dataclass(frozen=True)
+class Port:
+    """A camera as the USB shows it, not yet opened.
+
+    `serial` is None when it could not be read; `problem` then says why.
+    """
+
+    series: Series
+    serial: str | None
+    location: str
+    problem: Exception | None = None
+    device: Any = field(default=None, repr=False, compare=False)
+
+
+def ports(backend: Any = None) -> list[Port]:
+    """The QSI cameras on the USB. `backend` is a pyusb backend; None means libusb.
+
+    Raises `NoCamera` when there is no USB to look at (libusb is missing).
+    """
+    try:
+        devices = list(usb.core.find(find_all=True, backend=backend, idVendor=VENDOR_ID))
+    except usb.core.NoBackendError as error:
+        raise NoCamera("libusb was not found", "Install the package libusb-1.0-0") from error
+    found = []
+    for device in devices:
+        series = series_of(device.idProduct)
+        if series is None:
+            continue
+        location = f"{device.bus or 0:03}:{device.address or 0:03}"
+        try:
+            serial = usb.util.get_string(device, device.iSerialNumber, LANGUAGE)
+            found.append(Port(series, serial, location, device=device))
+        except (usb.core.USBError, ValueError) as error:
+            found.append(Port(series, None, location, _open_error(error, location), device))
+        finally:
+            usb.util.dispose_resources(device)
+    return found
+
+
+class Channel:
+    """A claimed FTDI channel: bytes out, bytes in with the status bytes taken off.
+
+    One thread at a time. Errors of the USB come out as `LinkError`s.
+    """
+
+    def __init__(self, port: Port) -> None:
+        """Opens and sets up the chip. Raises `AccessError` or `LinkError`."""
+        self.port = port
+        self._device = port.device
+        self._packet = port.series.chip.packet
+        self._block = array("B", bytes(READ_BLOCK))
+        self._view = np.frombuffer(self._block, np.uint8)
+        self._pending = memoryview(b"")
+        try:
+            self._claim()
+        except (usb.core.USBError, ValueError, NotImplementedError) as error:
+            usb.util.dispose_resources(self._device)
+            raise _open_error(error, port.location) from error
+        try:
+            self._set_up()
+        except LinkError:
+            self.close()
+            raise
+
+    def _claim(self) -> None:
+        # A rule of the user's may have bound ftdi_sio. Not every platform has kernel drivers to detach.
+        with contextlib.suppress(NotImplementedError):
+            if self._device.is_kernel_driver_active(INTERFACE):
+                self._device.detach_kernel_driver(INTERFACE)
+        try:
+            configured = self._device.get_active_configuration().bConfigurationValue == 1
+        except usb.core.USBError as error:
+            if error.errno in (errno.EACCES, errno.EBUSY, errno.ENODEV):
+                raise
+            configured = False
+        if not configured:
+            self._device.set_configuration(1)
+        usb.util.claim_interface(self._device, INTERFACE)
+
+    def _set_up(self) -> None:
+        self._control(SIO_RESET, RESET_WHOLE)
+        if self.port.series.chip.sync_fifo:
+            self._control(SIO_SET_BIT_MODE, BIT_MODE_RESET)
+            time.sleep(BIT_MODE_PAUSE)
+            self._control(SIO_SET_BIT_MODE, BIT_MODE_SYNC_FIFO)
+        self._control(SIO_SET_FLOW_CONTROL, 0, FLOW_RTS_CTS | PORT_A)
+        self.purge()
+        self._control(SIO_SET_LATENCY, LATENCY_MS)
+
+    def close(self) -> None:
+        """Releases the camera. Safe to call twice, and after it was unplugged."""
+        self._pending = memoryview(b"")
+        with contextlib.suppress(usb.core.USBError):  # it is gone: nothing left to release
+            usb.util.dispose_resources(self._device)
+
+    def purge(self) -> None:
+        """Empties both queues of the chip, and ours."""
+        self._pending = memoryview(b"")
+        self._control(SIO_RESET, PURGE_FROM_HOST)
+        self._control(SIO_RESET, PURGE_TO_HOST)
+
+    def _control(self, request: int, value: int, index: int = PORT_A) -> None:
+        try:
+            self._device.ctrl_transfer(
+                REQUEST_OUT, request, value, index, None, timeout=round(CONTROL_TIME * 1000)
+            )
+        except usb.core.USBError as error:
+            self._fail(error)
+
+    def write(self, data: bytes) -> None:
+        """Sends all of `data`. Raises `LinkError` when the chip does not take it within 5 s."""
+        deadline = Deadline(WRITE_TIME)
+        view = memoryview(data)
+        while view:
+            try:
+                sent = self._device.write(ENDPOINT_OUT, view.tobytes(), _milliseconds(deadline))
+            except usb.core.USBTimeoutError as error:
+                raise ProtocolError(f"the camera took no data for {WRITE_TIME:.0f} s") from error
+            except usb.core.USBError as error:
+                self._fail(error)
+            view = view[sent:]
+
+    def read_into(self, target: memoryview, deadline: Deadline) -> int:
+        """Fills the head of `target` with what arrives first; returns how many bytes.
+
+        Waits for at least one byte, until the deadline: 0 means that nothing came.
+        """
+        while not self._pending:
+            received = self._read_block(deadline)
+            if received == 0 and deadline.passed:
+                return 0
+            direct = self._strip(received, target)
+            if direct:
+                return direct
+        count = min(len(self._pending), len(target))
+        target[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        return count
+
+    def look(self) -> bytes:
+        """What waits in the queue right now, without waiting for more than one latency period."""
+        if self._pending:
+            waiting = self._pending.tobytes()
+            self._pending = memoryview(b"")
+            return waiting
+        received = self._read_block(Deadline(LOOK_TIME))
+        self._strip(received, memoryview(bytearray()))
+        waiting = self._pending.tobytes()
+        self._pending = memoryview(b"")
+        return waiting
+
+    def _read_block(self, deadline: Deadline) -> int:
+        try:
+            return int(self._device.read(ENDPOINT_IN, self._block, _milliseconds(deadline)))
+        except usb.core.USBTimeoutError:
+            return 0
+        except usb.core.USBError as error:
+            self._fail(error)
+
+    def _strip(self, received: int, target: memoryview) -> int:
+        """Payload of the block into `target`, and what does not fit into `_pending`."""
+        if received <= STATUS_BYTES:
+            return 0
+        if received <= self._packet:  # one packet: the usual answer to a command
+            payload = memoryview(self._block)[STATUS_BYTES:received]
+        else:
+            whole, rest = divmod(received, self._packet)
+            per_packet = self._packet - STATUS_BYTES
+            packets = self._view[: whole * self._packet].reshape(whole, self._packet)[:, STATUS_BYTES:]
+            size = whole * per_packet
+            if rest <= STATUS_BYTES and size <= len(target):
+                flat = np.frombuffer(target, np.uint8)[:size].reshape(whole, per_packet)
+                np.copyto(flat, packets)
+                return size
+            tail = self._view[whole * self._packet + STATUS_BYTES : received]
+            payload = memoryview(np.concatenate((packets.ravel(), tail)).tobytes())
+        direct = min(len(payload), len(target))
+        target[:direct] = payload[:direct]
+        if direct < len(payload):
+            # A copy: the block is read into again while this waits.
+            self._pending = memoryview(bytes(payload[direct:]))
+        return direct
+
+    def _fail(self, error: usb.core.USBError) -> NoReturn:
+        if error.errno == errno.EPIPE:
+            with contextlib.suppress(usb.core.USBError):  # the error below says enough
+                self._device.clear_halt(ENDPOINT_IN)
+                self._device.clear_halt(ENDPOINT_OUT)
+            raise ProtocolError("the USB endpoint of the camera stalled") from error
+        if error.errno == errno.EOVERFLOW:
+            raise ProtocolError("the camera sent more than was asked for") from error
+        raise Disconnected(f"The camera left the USB ({error.strerror or error})") from error
+
+
+def _milliseconds(deadline: Deadline) -> int:
+    """For pyusb, where 0 would mean for ever."""
+    return max(1, math.ceil(deadline.remaining * 1000))
+
+
+def _open_error(error: Exception, location: str) -> Exception:
+    code = getattr(error, "errno", None)
+    where = f"The camera at USB {location}"
+    if code in (errno.EACCES, errno.EPERM):
+        return NoPermission(f"{where} may not be opened by this user")
+    if code == errno.EBUSY:
+        return CameraInUse(f"{where} is in use by another program")
+    if code in (errno.ENODEV, errno.ENOENT):
+        return Disconnected(f"{where} left the USB")
+    return LinkError(f"{where} could not be opened: {error}", "Plug the camera in again")

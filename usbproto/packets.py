@@ -1,0 +1,732 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""One table of commands: bytes <-> typed values. Pure; no I/O, no time.
+
+A packet is `code, N, N payload bytes` in both directions (wire protocol, section 2). The last payload byte
+of an answer is the device error. A host encodes requests and decodes answers, a simulated camera does it the
+other way round, from the same table.
+
+The commands that change a camera for good (0x21, 0x22, 0x61, 0x64) are not in the table, so nothing that is
+built on it can send them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, IntEnum, IntFlag
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+
+from usbproto.errors import BadArgument, ProtocolError, Refused
+
+HEADER_BYTES = 2
+# The vendor refuses to send when N + 4 > 128 (section 2).
+MAX_PAYLOAD = 124
+# An answer can be as long as its length byte says: BurstBlock uses up to 255.
+MAX_PACKET = HEADER_BYTES + 255
+
+
+# --- field codecs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How one field of a payload stands on the wire: its size in bytes and both directions."""
+
+    size: int
+    pack: Callable[[Any], bytes]
+    unpack: Callable[[bytes], Any]
+
+
+def _integer(size: int, signed: bool = False) -> Codec:
+    low = -(1 << (8 * size - 1)) if signed else 0
+    high = (1 << (8 * size - int(signed))) - 1
+
+    def pack(value: int) -> bytes:
+        if not low <= value <= high:
+            raise BadArgument(f"{value} does not fit a field of {low}..{high}")
+        return int(value).to_bytes(size, "big", signed=signed)
+
+    return Codec(size, pack, lambda data: int.from_bytes(data, "big", signed=signed))
+
+
+def _flag(true: int) -> Codec:
+    return Codec(1, lambda value: bytes((true if value else 0,)), lambda data: data[0] != 0)
+
+
+def _scaled(codec: Codec, unit: float) -> Codec:
+    """A physical value that the wire carries as a whole number of `unit`."""
+    per_unit = 1 / unit
+    return Codec(
+        codec.size,
+        lambda value: codec.pack(round(value * per_unit)),
+        lambda data: codec.unpack(data) / per_unit,
+    )
+
+
+def _text(size: int) -> Codec:
+    """Fixed length, padded with zeros or blanks; bytes that are not ASCII are shown as '?'."""
+    return Codec(
+        size,
+        lambda value: value.encode("ascii", "replace")[:size].ljust(size, b"\0"),
+        lambda data: data.split(b"\0", 1)[0].decode("ascii", "replace").replace("\ufffd", "?").strip(),
+    )
+
+
+def _enum(kind: type[IntEnum]) -> Codec:
+    """An enumeration. Values that the notes do not name stay plain numbers: one camera was seen to do it."""
+
+    def unpack(data: bytes) -> int:
+        try:
+            return kind(data[0])
+        except ValueError:
+            return data[0]
+
+    return Codec(1, lambda value: bytes((int(value) & 0xFF,)), unpack)
+
+
+U8 = _integer(1)
+U16 = _integer(2)
+U24 = _integer(3)
+I16 = _integer(2, signed=True)
+FLAG = _flag(0xFF)
+FLAG_ONE = _flag(1)  # SetAdvSettings only
+CENTI = _scaled(I16, 0.01)  # degC
+CENTI_UNSIGNED = _scaled(U16, 0.01)  # per cent, micrometres
+MILLI_UNSIGNED = _scaled(U16, 0.001)  # e-/ADU
+
+
+# --- payloads ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The typed content of a packet. `LAYOUT` gives each field's codec, in wire order."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {}
+
+    def pack(self) -> bytes:
+        return b"".join(codec.pack(getattr(self, name)) for name, codec in self.LAYOUT.items())
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """The inverse of `pack`. Raises `ProtocolError` when the length is not the layout's."""
+        if len(data) != cls.size():
+            raise ProtocolError(f"{cls.__name__} has {len(data)} payload bytes instead of {cls.size()}")
+        values: dict[str, Any] = {}
+        at = 0
+        for name, codec in cls.LAYOUT.items():
+            values[name] = codec.unpack(data[at : at + codec.size])
+            at += codec.size
+        return cls(**values)
+
+    @classmethod
+    def size(cls) -> int:
+        return sum(codec.size for codec in cls.LAYOUT.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Empty(Payload):
+    """No fields (an answer still carries its device error)."""
+
+
+class CameraState(IntEnum):
+    """GetDeviceState, section 3.1."""
+
+    ERROR = 0
+    FILTER_MOVING = 1
+    FLUSHING = 2
+    WAITING_FOR_TRIGGER = 3
+    DOWNLOADING = 4
+    READING = 5
+    EXPOSING = 6
+    IDLE = 7
+
+
+class CoolerState(IntEnum):
+    """GetTemperature, section 3.4."""
+
+    OFF = 0
+    ON = 1
+    AT_AMBIENT = 2
+    GOING_TO_AMBIENT = 3
+    NO_CONTROL = 4
+    INITIALISING = 5
+    WARMING = 6
+    COOLING = 7
+    BROWN_OUT = 8
+
+
+class Fan(IntEnum):
+    OFF = 0
+    QUIET = 1
+    FULL = 2
+
+
+class Gain(IntEnum):
+    HIGH = 0
+    LOW = 1
+
+
+class ShutterPriority(IntEnum):
+    MECHANICAL = 0
+    ELECTRONIC = 1
+
+
+class AntiBlooming(IntEnum):
+    NORMAL = 0
+    HIGH = 1
+
+
+class Flush(IntEnum):
+    NONE = 0
+    MODEST = 1
+    NORMAL = 2
+    AGGRESSIVE = 3
+    VERY_AGGRESSIVE = 4
+
+
+class AltMode(IntFlag):
+    """AltMode1 bits, section 3.7."""
+
+    SHUTTER_OUTPUT = 0x01
+    MANUAL_SHUTTER = 0x02
+    HOST_TIMED = 0x04
+    OPEN_SHUTTER = 0x10
+    CLOSE_SHUTTER = 0x20
+
+
+class TriggerMode(IntEnum):
+    """BasicHWTrigger modes, section 3.3. Add 1 to a wait for "trigger on low-to-high"."""
+
+    OFF = 0x00
+    CLEAR_ERROR = 0x01
+    END_LONG_WAIT = 0x02
+    SHORT_WAIT = 0x04
+    SHORT_WAIT_RISING = 0x05
+    LONG_WAIT = 0x06
+    LONG_WAIT_RISING = 0x07
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "state": _enum(CameraState),
+        "shutter_open": FLAG,
+        "filter_moving": FLAG,
+    }
+    state: CameraState
+    shutter_open: bool
+    filter_moving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDetails(Payload):
+    """Section 3.2. Pixel sizes in micrometres; `columns` x `rows` are the unbinned imaging array."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "has_camera": FLAG,
+        "has_shutter": FLAG,
+        "has_filter_wheel": FLAG,
+        "has_relays": FLAG,
+        "has_temperature_regulation": FLAG,
+        "columns": U16,
+        "rows": U16,
+        "pixel_width": CENTI_UNSIGNED,
+        "pixel_height": CENTI_UNSIGNED,
+        "max_bin_x": U8,
+        "max_bin_y": U8,
+        "asymmetric_bin": FLAG,
+        "power_of_two_bin": FLAG,
+        "rows_per_block": U16,
+        "control_each_block": FLAG,
+        "filter_count": U8,
+        "model_number": _text(32),
+        "model_name": _text(32),
+        "serial": _text(16),
+    }
+    has_camera: bool
+    has_shutter: bool
+    has_filter_wheel: bool
+    has_relays: bool
+    has_temperature_regulation: bool
+    columns: int
+    rows: int
+    pixel_width: float
+    pixel_height: float
+    max_bin_x: int
+    max_bin_y: int
+    asymmetric_bin: bool
+    power_of_two_bin: bool
+    rows_per_block: int
+    control_each_block: bool
+    filter_count: int
+    model_number: str
+    model_name: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class CcdSpecs(Payload):
+    """`min_exposure_units` counts 100 us where StartExposureEx exists, else 1 ms. Maximum in seconds.
+
+    `full_well_hundreds` is the full well in units of 100 e-.
+    """
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "max_adu": U16,
+        "electrons_per_adu": MILLI_UNSIGNED,
+        "full_well_hundreds": U16,
+        "min_exposure_units": U16,
+        "max_exposure": U16,
+    }
+    max_adu: int
+    electrons_per_adu: float
+    full_well_hundreds: int
+    min_exposure_units: int
+    max_exposure: int
+
+
+class Feature(IntEnum):
+    """Positions in GetFeatures, section 3.9."""
+
+    HSR_EXPOSURE = 0
+    PVI_MODE = 1
+    PVI_FLAGS = 2
+    LOCK_CAMERA = 3
+    BASIC_HW_TRIGGER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Features(Payload):
+    """One byte per feature, as many as the firmware knows."""
+
+    flags: tuple[int, ...] = ()
+
+    def pack(self) -> bytes:
+        return bytes(self.flags)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls(tuple(data))
+
+    def __contains__(self, feature: Feature) -> bool:
+        return feature < len(self.flags) and self.flags[feature] == 1
+
+
+@dataclass(frozen=True, slots=True)
+class EepromAddress(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {"address": U16}
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class Byte(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {"value": U8}
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flag(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {"value": FLAG}
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Burst(Payload):
+    """The link test's answer: 0, 1, 2, ... `count` - 1 (modulo 256)."""
+
+    data: bytes = b""
+
+    def pack(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        return cls(data)
+
+
+@dataclass(frozen=True, slots=True)
+class StartExposure(Payload):
+    """Duration in 10 ms; offsets and sizes in binned pixels."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "duration_10ms": U24,
+        "column_offset": U16,
+        "row_offset": U16,
+        "columns": U16,
+        "rows": U16,
+        "bin_y": U8,
+        "bin_x": U8,
+        "open_shutter": FLAG,
+        "fast_readout": FLAG,
+        "hold_shutter_open": FLAG,
+    }
+    duration_10ms: int
+    column_offset: int
+    row_offset: int
+    columns: int
+    rows: int
+    bin_y: int
+    bin_x: int
+    open_shutter: bool
+    fast_readout: bool = False
+    hold_shutter_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartExposureEx(Payload):
+    """As `StartExposure`, with a remainder in 100 us. `probe` with all else zero asks: do you know this?"""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "duration_10ms": U24,
+        "remainder_100us": U8,
+        "column_offset": U16,
+        "row_offset": U16,
+        "columns": U16,
+        "rows": U16,
+        "bin_y": U16,
+        "bin_x": U16,
+        "open_shutter": FLAG,
+        "fast_readout": FLAG,
+        "hold_shutter_open": FLAG,
+        "external_trigger": FLAG,
+        "strobe_shutter_output": FLAG,
+        "repeat_count": U16,
+        "probe": FLAG,
+    }
+    duration_10ms: int = 0
+    remainder_100us: int = 0
+    column_offset: int = 0
+    row_offset: int = 0
+    columns: int = 0
+    rows: int = 0
+    bin_y: int = 0
+    bin_x: int = 0
+    open_shutter: bool = False
+    fast_readout: bool = False
+    hold_shutter_open: bool = False
+    external_trigger: bool = False
+    strobe_shutter_output: bool = False
+    repeat_count: int = 0
+    probe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abort(Payload):
+    """Two bytes of no meaning."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {"filler": U16}
+    filler: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AutoZero(Payload):
+    """`count` overscan pixels follow the answer when enabled; `level` in ADU."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {"enabled": FLAG, "level": U16, "count": U16}
+    enabled: bool
+    level: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExposureTime(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {"duration_10ms": U24}
+    NONE: ClassVar[int] = 0xFFFFFF
+    duration_10ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {"mode": _enum(TriggerMode)}
+    mode: TriggerMode
+
+
+@dataclass(frozen=True, slots=True)
+class SetTemperature(Payload):
+    """Set point in degC."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "cooler_on": FLAG,
+        "go_to_ambient": FLAG,
+        "set_point": CENTI,
+    }
+    cooler_on: bool
+    go_to_ambient: bool
+    set_point: float
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature(Payload):
+    """degC and per cent."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "cooler": _enum(CoolerState),
+        "ccd": CENTI,
+        "heat_sink": CENTI,
+        "power": CENTI_UNSIGNED,
+    }
+    cooler: CoolerState
+    ccd: float
+    heat_sink: float
+    power: float
+
+
+@dataclass(frozen=True, slots=True)
+class TemperatureEx(Payload):
+    """degC and per cent."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "cooler": _enum(CoolerState),
+        "ccd": CENTI,
+        "heat_sink": CENTI,
+        "pcb": CENTI,
+        "power": CENTI_UNSIGNED,
+    }
+    cooler: CoolerState
+    ccd: float
+    heat_sink: float
+    pcb: float
+    power: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetPoint(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {"set_point": CENTI}
+    set_point: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trim(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {"trim": I16}
+    trim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relays(Payload):
+    """Pulse lengths in 10 ms: X > 0 east, X < 0 west, Y > 0 north, Y < 0 south."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {"x": I16, "y": I16}
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultSettings(Payload):
+    """For each setting: whether the camera has it, and its default."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "has_led": FLAG,
+        "led": FLAG,
+        "has_sound": FLAG,
+        "sound": FLAG,
+        "has_fan": FLAG,
+        "fan": _enum(Fan),
+        "has_gain": FLAG,
+        "gain": _enum(Gain),
+        "has_shutter_priority": FLAG,
+        "shutter_priority": _enum(ShutterPriority),
+        "has_anti_blooming": FLAG,
+        "anti_blooming": _enum(AntiBlooming),
+        "has_flush": FLAG,
+        "flush": _enum(Flush),
+        "has_show_progress": FLAG,
+        "show_progress": FLAG,
+        "has_fast_readout": FLAG,
+        "fast_readout": FLAG,
+    }
+    has_led: bool
+    led: bool
+    has_sound: bool
+    sound: bool
+    has_fan: bool
+    fan: Fan
+    has_gain: bool
+    gain: Gain
+    has_shutter_priority: bool
+    shutter_priority: ShutterPriority
+    has_anti_blooming: bool
+    anti_blooming: AntiBlooming
+    has_flush: bool
+    flush: Flush
+    has_show_progress: bool
+    show_progress: bool
+    has_fast_readout: bool
+    fast_readout: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(Payload):
+    """SetAdvSettings. The vendor calls the last one "optimise readout speed"."""
+
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "led": FLAG_ONE,
+        "sound": FLAG_ONE,
+        "fan": _enum(Fan),
+        "gain": _enum(Gain),
+        "shutter_priority": _enum(ShutterPriority),
+        "anti_blooming": _enum(AntiBlooming),
+        "flush": _enum(Flush),
+        "show_progress": FLAG_ONE,
+        "fast_readout": FLAG_ONE,
+    }
+    led: bool
+    sound: bool
+    fan: Fan
+    gain: Gain
+    shutter_priority: ShutterPriority
+    anti_blooming: AntiBlooming
+    flush: Flush
+    show_progress: bool
+    fast_readout: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AltModes(Payload):
+    LAYOUT: ClassVar[dict[str, Codec]] = {
+        "bits": Codec(1, lambda v: bytes((int(v),)), lambda d: AltMode(d[0]))
+    }
+    bits: AltMode
+
+
+# --- the table ---------------------------------------------------------------------------------------
+
+Q = TypeVar("Q", bound=Payload)
+R = TypeVar("R", bound=Payload)
+
+
+class ReplyTime(Enum):
+    """How long the vendor waits for an answer, in seconds (section 1.1)."""
+
+    # Init takes up to 0.6 s; the third try begins when the 6 s that a camera needs to power up are over.
+    INIT = 3.2
+    SHORT = 1.0  # probes: a camera that lacks the command stays silent
+    NORMAL = 15.0
+    LONG = 20.0  # flush, shutter and filter wheel move before the camera answers
+
+
+class Kind(Enum):
+    """Whether a command may be repeated when its answer was lost."""
+
+    QUESTION = "asks only: may be asked again"
+    ORDER = "changes the camera"
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[Q, R]):
+    """One row of the table. `data_follows`: raw pixels come right behind the answer."""
+
+    code: int
+    name: str
+    request: type[Q]
+    response: type[R]
+    kind: Kind
+    reply_time: ReplyTime = ReplyTime.NORMAL
+    data_follows: bool = False
+
+
+_ASK, _DO = Kind.QUESTION, Kind.ORDER
+_SHORT, _LONG = ReplyTime.SHORT, ReplyTime.LONG
+
+INIT = Command(0x4B, "Init", Empty, Empty, _ASK, ReplyTime.INIT)
+GET_DEVICE_DETAILS = Command(0x41, "GetDeviceDetails", Empty, DeviceDetails, _ASK)
+GET_DEVICE_STATE = Command(0x42, "GetDeviceState", Empty, DeviceState, _ASK)
+GET_CCD_SPECS = Command(0x58, "GetCCDSpecs", Empty, CcdSpecs, _ASK)
+GET_FEATURES = Command(0x5C, "GetFeatures", Empty, Features, _ASK, _SHORT)
+GET_EEPROM = Command(0x60, "GetEEPROM", EepromAddress, Byte, _ASK)
+BURST_BLOCK = Command(0x65, "BurstBlock", Byte, Burst, _ASK)
+
+START_EXPOSURE = Command(0x43, "StartExposure", StartExposure, Empty, _DO, _LONG)
+START_EXPOSURE_EX = Command(0x59, "StartExposureEx", StartExposureEx, Empty, _DO, _LONG)
+ABORT_EXPOSURE = Command(0x44, "AbortExposure", Abort, Empty, _DO)
+TRANSFER_IMAGE = Command(0x45, "TransferImage", Empty, Empty, _DO, data_follows=True)
+GET_AUTO_ZERO = Command(0x4E, "GetAutoZero", Empty, AutoZero, _DO, data_follows=True)
+SET_HSR_MODE = Command(0x5E, "SetHSRMode", Flag, Empty, _DO)
+HSR_EXPOSURE = Command(0x5F, "HSRExposure", StartExposureEx, AutoZero, _DO, data_follows=True)
+GET_LAST_EXPOSURE_TIME = Command(0x54, "GetLastExposureTime", Empty, ExposureTime, _ASK)
+CAN_ABORT_EXPOSURE = Command(0x55, "CanAbortExposure", Empty, Flag, _ASK)
+CAN_STOP_EXPOSURE = Command(0x56, "CanStopExposure", Empty, Flag, _ASK)
+BASIC_HW_TRIGGER = Command(0x71, "BasicHWTrigger", Trigger, Empty, _DO)
+
+SET_TEMPERATURE = Command(0x46, "SetTemperature", SetTemperature, Empty, _DO)
+GET_TEMPERATURE = Command(0x47, "GetTemperature", Empty, Temperature, _ASK)
+GET_TEMPERATURE_EX = Command(0x5B, "GetTemperatureEx", Empty, TemperatureEx, _ASK)
+GET_SET_POINT = Command(0x51, "GetSetPoint", Empty, SetPoint, _ASK)
+
+SET_FILTER_WHEEL = Command(0x4A, "SetFilterWheel", Byte, Empty, _DO, _LONG)
+GET_FILTER_POSITION = Command(0x57, "GetFilterPosition", Empty, Byte, _ASK)
+SET_FILTER_TRIM = Command(0x5A, "SetFilterTrim", Trim, Empty, _DO)
+
+ACTIVATE_RELAY = Command(0x48, "ActivateRelay", Relays, Empty, _DO)
+IS_RELAY_DONE = Command(0x49, "IsRelayDone", Empty, Flag, _ASK)
+ABORT_RELAYS = Command(0x53, "AbortRelays", Empty, Empty, _DO)
+
+GET_DEFAULT_SETTINGS = Command(0x4C, "GetDefaultAdvDetails", Empty, DefaultSettings, _ASK)
+SET_SETTINGS = Command(0x4D, "SetAdvSettings", Settings, Empty, _DO)
+SET_ALT_MODE = Command(0x4F, "SetAltMode1", AltModes, Empty, _DO)
+GET_ALT_MODE = Command(0x50, "GetAltMode1", Empty, AltModes, _ASK)
+SET_SHUTTER = Command(0x52, "SetShutter", Flag, Empty, _DO)
+GET_SHUTTER_STATE = Command(0x6A, "GetShutterState", Empty, Byte, _ASK)
+
+COMMANDS: dict[int, Command[Any, Any]] = {
+    command.code: command for command in list(globals().values()) if isinstance(command, Command)
+}
+
+
+# --- bytes <-> values --------------------------------------------------------------------------------
+
+
+def encode_request(command: Command[Q, R], request: Q) -> bytes:
+    """The packet that a host sends."""
+    return _packet(command.code, request.pack())
+
+
+def encode_answer(command: Command[Q, R], answer: R, error: int = 0) -> bytes:
+    """The packet that a camera sends; `error` is the device error."""
+    return _packet(command.code, answer.pack() + bytes((error,)), longest=255)
+
+
+def encode_refusal(command: Command[Q, R], error: int) -> bytes:
+    """An answer of the right length with nothing in it but the device error."""
+    return _packet(command.code, bytes(command.response.size()) + bytes((error,)), longest=255)
+
+
+def _packet(code: int, payload: bytes, longest: int = MAX_PAYLOAD) -> bytes:
+    if len(payload) > longest:
+        raise BadArgument(f"a payload of {len(payload)} bytes is longer than {longest}")
+    return bytes((code, len(payload))) + payload
+
+
+def packet_length(header: bytes) -> int:
+    """Bytes of the whole packet, from its first two."""
+    return HEADER_BYTES + header[1]
+
+
+def decode_answer(command: Command[Q, R], packet: bytes) -> R:
+    """What the camera said.
+
+    Raises `ProtocolError` for an answer to something else or of the wrong length, and `Refused` when the
+    camera set its device error.
+    """
+    if len(packet) < HEADER_BYTES or len(packet) != packet_length(packet):
+        raise ProtocolError(f"{command.name}: answer cut short ({packet.hex()})")
+    if packet[0] != command.code:
+        raise ProtocolError(
+            f"{command.name}: the camera answered command {packet[0]:#04x} instead of {command.code:#04x}"
+        )
+    payload = packet[HEADER_BYTES:]
+    if not payload:
+        raise ProtocolError(f"{command.name}: an answer without a device error byte")
+    if payload[-1] != 0:
+        raise Refused(command.name, payload[-1])
+    return command.response.unpack(payload[:-1])
+
+
+def decode_request(packet: bytes) -> tuple[Command[Any, Any], Payload]:
+    """What a host asked; for simulated cameras and recordings. Raises `ProtocolError`."""
+    if len(packet) < HEADER_BYTES or len(packet) != packet_length(packet):
+        raise ProtocolError(f"request cut short ({packet.hex()})")
+    command = COMMANDS.get(packet[0])
+    if command is None:
+        raise ProtocolError(f"no command has the code {packet[0]:#04x}")
+    return command, cast(Payload, command.request.unpack(packet[HEADER_BYTES:]))
