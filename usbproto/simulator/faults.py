@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Things that go wrong on demand.
+
+A fault is written `NAME[@EVENT[#N][+SECONDS]][:ARGUMENTS]`. Without an event it happens at once; with one,
+when the event happens next (or for the N-th time), or some simulated seconds after it. Arguments are
+separated by commas: values in their order, or KEY=VALUE. Faults of answers take `command` (a name or a code,
+default: any) and `times` (default 1, 0: for ever).
+
+This is the registry; what can go wrong is in `faults_firmware` and `faults_usb`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from usbproto.packets import COMMANDS
+from usbproto.simulator.events import EVENTS
+
+if TYPE_CHECKING:
+    from usbproto.simulator.camera import SimulatedCamera
+
+_SYNTAX = re.compile(r"([\w-]+)(?:@(\w+)(?:#(\d+))?(?:\+([\d.]+))?)?(?::(.*))?")
+
+
+class Arguments:
+    """The part behind the colon."""
+
+    def __init__(self, text: str | None) -> None:
+        self.text = text or ""
+        parts = [part.strip() for part in self.text.split(",")] if text else []
+        self._values = [part for part in parts if "=" not in part]
+        self._named = dict(part.split("=", 1) for part in parts if "=" in part)
+
+    def number(self, default: float, index: int = 0) -> float:
+        return float(self._values[index]) if len(self._values) > index else default
+
+    def count(self, default: int, index: int = 0) -> int:
+        return int(self._values[index], 0) if len(self._values) > index else default
+
+    def word(self, default: str, index: int = 0) -> str:
+        return self._values[index] if len(self._values) > index else default
+
+    @property
+    def times(self) -> int:
+        return int(self._named.get("times", 1))
+
+    @property
+    def codes(self) -> frozenset[int]:
+        """The commands that are meant; empty for all."""
+        wanted = self._named.get("command", "")
+        if not wanted:
+            return frozenset()
+        for code, command in COMMANDS.items():
+            if wanted.lower() == command.name.lower():
+                return frozenset({code})
+        return frozenset({int(wanted, 16)})
+
+
+Action = Callable[["SimulatedCamera", Arguments], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    name: str
+    description: str
+    action: Action
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(name: str, description: str) -> Callable[[Action], Action]:
+    """Register an action under a name."""
+
+    def register(action: Action) -> Action:
+        FAULTS[name] = Fault(name, description, action)
+        return action
+
+    return register
+
+
+class Faults:
+    """The faults of one camera. Raises ValueError for what cannot be understood."""
+
+    def __init__(self, camera: SimulatedCamera) -> None:
+        self._camera = camera
+        self.armed: list[str] = []
+        self.fired: list[str] = []
+
+    def arm(self, text: str) -> None:
+        match = _SYNTAX.fullmatch(text.strip())
+        name = match[1].replace("_", "-") if match else ""
+        if match is None or name not in FAULTS:
+            raise ValueError(f"no such fault: {text!r}")
+        event, nth, delay = match[2], int(match[3] or 1), float(match[4] or 0)
+        arguments = Arguments(match[5])
+        if event is not None and event not in EVENTS:
+            raise ValueError(f"no such event: {event!r}")
+        camera = self._camera
+
+        def fire() -> None:
+            self.armed.remove(text)
+            self.fired.append(text)
+            camera.events.emit("fault", fault=name, args=arguments.text)
+            FAULTS[name].action(camera, arguments)
+
+        with camera.timeline.lock:
+            self.armed.append(text)
+            if event is None:
+                fire()
+                return
+            left = nth
+
+            def listen(happened: str, facts: dict[str, Any]) -> None:
+                nonlocal left
+                if happened != event or not left:
+                    return
+                left -= 1
+                if left:
+                    return
+                camera.events.listeners.remove(listen)
+                if delay:
+                    camera.timeline.after(delay, fire)
+                else:
+                    fire()
+
+            camera.events.listeners.append(listen)

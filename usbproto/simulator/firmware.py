@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The simulated camera's firmware: bytes in, one command at a time, bytes out.
+
+It listens 6 s after power-up. A command that takes time (flush, shutter) keeps those behind it waiting in
+their queue; what comes while pixels are on their way is lost. Commands that the model does not know, and
+those that change a camera for good, are not answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from usbproto import packets as p
+from usbproto.models import POWER_UP_TIME
+from usbproto.simulator.answers import Answer, Later
+from usbproto.simulator.commands import SERVED_WHILE_WAITING, Commands
+from usbproto.simulator.fifo import Chunk, Fifo
+from usbproto.simulator.hardware import Hardware
+from usbproto.simulator.imager import Imager
+from usbproto.simulator.inbox import FORBIDDEN, Inbox
+from usbproto.simulator.settings import SettingsMemory
+from usbproto.simulator.timeline import Event
+
+SHOWN_GARBAGE = 32  # bytes of garbage that an event shows
+
+
+@dataclass
+class Reply:
+    """An answer on its way out, as faults find it: `packet`, then `data`, after `delay` seconds."""
+
+    command: p.Command[Any, Any]
+    packet: bytes
+    data: list[Chunk] = field(default_factory=list)
+    delay: float = 0.0
+
+
+class Firmware:
+    """`tampering` may change each reply before it leaves. `hung`: nothing is served until power-up."""
+
+    def __init__(
+        self,
+        fifo: Fifo,
+        hardware: Hardware,
+        *,
+        readout: float | None = None,
+        background: bool = False,
+        starting: bool = False,
+    ) -> None:
+        self.hardware = hardware
+        self.settings = SettingsMemory(hardware.model)
+        self.imager = Imager(hardware, self.settings, readout=readout, background=background)
+        self.commands = Commands(hardware, self.settings, self.imager)
+        self.tampering: list[Callable[[Reply], None]] = []
+        self.hung = False
+        self.powered = True
+        self.ready = True
+        self._fifo = fifo
+        self._log = hardware.log
+        self._timeline = hardware.timeline
+        self._inbox = Inbox()
+        self._current: p.Command[Any, Any] | None = None
+        self._session = 0  # counts power-ups: answers of an earlier one are not sent
+        self._sending = False  # data followed the last answer
+        self._power_up: Event | None = None
+        fifo.on_bytes = self._heard
+        if starting:
+            self.power_off()
+            self.power_on()
+
+    @property
+    def last_frame(self) -> NDArray[np.uint16] | None:
+        """The last picture as it goes over the wire: before the host's auto-zero."""
+        frame = self.imager.frame
+        return None if frame is None else frame.pixels
+
+    @property
+    def busy(self) -> bool:
+        """A command is being executed, or pixels are on their way."""
+        return self._current is not None or self.transferring
+
+    @property
+    def transferring(self) -> bool:
+        self._sending = self._sending and len(self._fifo) > 0
+        return self._sending
+
+    def close(self) -> None:
+        self.imager.close()
+
+    # --- supply ---
+
+    def power_off(self) -> None:
+        if not self.powered:
+            return
+        self.powered = self.ready = self.hung = False
+        self._session += 1
+        self._current = None
+        self._sending = False
+        if self._power_up is not None:
+            self._power_up.cancel()
+        self._inbox.clear()
+        self._fifo.clear()
+        self.imager.power_off()
+        self.hardware.power_off()
+        self.settings.reset()
+        self.commands.power_off()
+        self._log.emit("power", on=False)
+
+    def power_on(self) -> None:
+        if self.powered:
+            return
+        self.powered = True
+        self.hardware.cooler.look(self._timeline.now())
+        self._log.emit("power", on=True)
+        self._power_up = self._timeline.after(POWER_UP_TIME, self._listen)
+
+    def _listen(self) -> None:
+        self.ready = True
+        self._log.emit("ready")
+
+    # --- bytes in ---
+
+    def _heard(self, data: bytes) -> None:
+        if not self.ready or self.hung:
+            self._ignore("not listening", data)
+        elif self.transferring:
+            self._ignore("pixels are on their way", data)
+        else:
+            self._inbox.add(data, self._timeline.now())
+            self._serve()
+
+    def _ignore(self, why: str, data: bytes) -> None:
+        code = {"code": data[0]} if data else {}
+        self._log.emit("ignored", why=why, **code, bytes=data[:SHOWN_GARBAGE].hex())
+
+    def _serve(self) -> None:
+        """Commands from the queue until one takes time, or pixels leave."""
+        while self._current is None and self.ready and not self.hung:
+            packet = self._inbox.next()
+            garbage = self._inbox.take_garbage()
+            if garbage:
+                self._ignore("not a packet", garbage)
+            if packet is None:
+                return
+            if self.transferring:
+                self._ignore("pixels are on their way", packet)
+            else:
+                self._begin(packet)
+
+    def _begin(self, packet: bytes) -> None:
+        code = packet[0]
+        if code in FORBIDDEN:
+            self._ignore(f"{FORBIDDEN[code]} is not simulated", packet)
+            return
+        handler = self.commands.handlers.get(code)
+        if handler is None:
+            self._ignore("not a command of this model", packet)
+            return
+        waiting = self.imager.state is p.CameraState.WAITING_FOR_TRIGGER
+        if waiting and code not in SERVED_WHILE_WAITING:
+            self._ignore("waiting for the trigger", packet)
+            return
+        command, request = p.decode_request(packet)
+        self._current = command
+        self._log.emit("command", code=code, command=command.name)
+        result = handler(request)
+        if isinstance(result, Later):
+            session = self._session
+            result.then(lambda answer: self._finish(command, answer, session))
+        else:
+            self._finish(command, result, self._session)
+
+    # --- bytes out ---
+
+    def _finish(self, command: p.Command[Any, Any], answer: Answer, session: int) -> None:
+        if session != self._session:
+            return
+        self._current = None
+        if answer.refused:
+            packet = p.encode_refusal(command, answer.error)
+        else:
+            packet = p.encode_answer(command, answer.payload, answer.error)
+        reply = Reply(command, packet, list(answer.data))
+        for tamper in list(self.tampering):
+            tamper(reply)
+        self._log.emit("answer", code=command.code, error=answer.error, bytes=sum(map(len, reply.data)))
+        if reply.delay > 0:
+            self._timeline.after(reply.delay, lambda: self._send(reply, session))
+        else:
+            self._send(reply, session)
+        self._serve()
+
+    def _send(self, reply: Reply, session: int) -> None:
+        if session != self._session or not self.powered:
+            return
+        if reply.packet:
+            self._fifo.push(reply.packet)
+        self._sending = bool(reply.data)
+        for data in reply.data:
+            self._fifo.push(data)
+
+    def say(self, data: bytes) -> None:
+        """Bytes that nobody asked for."""
+        self._fifo.push(data)

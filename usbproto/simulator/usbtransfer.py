@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What host and device exchange: transfers, the setup bytes of control requests, and how they fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from dataclasses import dataclass
+
+IN = 0x80  # direction bit of an endpoint's address and of a request's type
+
+_SETUP = struct.Struct("<BBHHH")
+
+
+class UsbFailure(Exception):
+    """A transfer or call failed with `errno` (positive, as in the Linux kernel)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"{errno.errorcode.get(number, number)}: {os.strerror(number)}")
+        self.errno = number
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The eight bytes that begin a control transfer."""
+
+    request_type: int
+    request: int
+    value: int = 0
+    index: int = 0
+    length: int = 0
+
+    @classmethod
+    def parse(cls, data: bytes) -> Setup:
+        return cls(*_SETUP.unpack(data))
+
+    def pack(self) -> bytes:
+        return _SETUP.pack(self.request_type, self.request, self.value, self.index, self.length)
+
+    @property
+    def is_in(self) -> bool:
+        return bool(self.request_type & IN)
+
+    @property
+    def is_vendor(self) -> bool:
+        return self.request_type & 0x60 == 0x40
+
+
+class Transfer:
+    """One transfer. `buffer` holds what is sent or takes what is received, `actual` counts moved bytes."""
+
+    __slots__ = ("actual", "buffer", "cancelled", "complete", "endpoint", "setup")
+
+    def __init__(self, endpoint: int, buffer: memoryview, setup: Setup | None = None) -> None:
+        self.endpoint = endpoint
+        self.buffer = buffer
+        self.setup = setup
+        self.actual = 0
+        self.complete = False
+        self.cancelled = False
