@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The queue of what is to be sent on one link, and the limits of what may wait in it."""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import Condition
+
+from indi_qsi.properties.ports import BlobItem
+
+# Frames that may wait for one link. With the one being sent that makes three frames of 17 MB, what
+# a computer with 1 GB can spare.
+MAX_FRAMES_WAITING = 2
+
+# Bytes of messages that may wait for one link: thousands of updates. A peer that far behind does
+# not read any more.
+MAX_CONTROL_BYTES = 4_000_000
+
+# Messages are joined up to this many bytes: fewer system calls, and small beside a socket's buffer.
+JOIN_BYTES = 64 * 1024
+
+
+class Outbox:
+    """Messages and frames in the order of posting. Posting never waits.
+
+    A frame too many replaces the oldest one that waits: the newest picture is the one of interest.
+    """
+
+    def __init__(self) -> None:
+        self._queue: deque[bytes | BlobItem] = deque()
+        self._condition = Condition()
+        self._control_bytes = 0
+        self._frames = 0
+        self._closed = False
+        self._idle = True
+
+    def post(self, data: bytes) -> bool:
+        """Appends messages. False if too much is waiting: then the peer should be dropped."""
+        with self._condition:
+            if self._closed:
+                return True
+            if self._control_bytes + len(data) > MAX_CONTROL_BYTES:
+                return False
+            self._queue.append(data)
+            self._control_bytes += len(data)
+            self._condition.notify_all()
+            return True
+
+    def post_blob(self, item: BlobItem) -> BlobItem | None:
+        """Appends a frame, with its reference. Returns the older one that was skipped for it."""
+        with self._condition:
+            if self._closed:
+                item.frame.release()
+                return None
+            skipped = None
+            if self._frames >= MAX_FRAMES_WAITING:
+                skipped = next(old for old in self._queue if isinstance(old, BlobItem))
+                self._queue.remove(skipped)
+                self._frames -= 1
+                skipped.frame.release()
+            self._queue.append(item)
+            self._frames += 1
+            self._condition.notify_all()
+            return skipped
+
+    def take(self) -> bytes | BlobItem | None:
+        """The next messages, or frame, whose reference then is the caller's; waits for one.
+
+        None when the box has been closed. Asking for the next means that the last has been sent.
+        """
+        with self._condition:
+            self._idle = True
+            self._condition.notify_all()
+            while not self._queue:
+                if self._closed:
+                    return None
+                self._condition.wait()
+            self._idle = False
+            first = self._queue.popleft()
+            if isinstance(first, BlobItem):
+                self._frames -= 1
+                return first
+            joined = [first]
+            length = len(first)
+            while self._queue and length < JOIN_BYTES:
+                following = self._queue[0]
+                if isinstance(following, BlobItem):
+                    break
+                joined.append(following)
+                length += len(following)
+                self._queue.popleft()
+            self._control_bytes -= length
+            return b"".join(joined)
+
+    def flush(self, timeout: float) -> bool:
+        """Waits until everything has been sent, at most `timeout` seconds; True if it has."""
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._queue and self._idle, timeout)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Throws away what waits, and makes `take` return None. May be called again."""
+        with self._condition:
+            self._closed = True
+            for item in self._queue:
+                if isinstance(item, BlobItem):
+                    item.frame.release()
+            self._queue.clear()
+            self._control_bytes = self._frames = 0
+            self._condition.notify_all()

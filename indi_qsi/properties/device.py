@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A device: a name and its vectors, in the order in which clients are to see them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from indi_qsi.properties.elements import Level, check_name
+from indi_qsi.properties.ports import BlobItem, LinkPort
+from indi_qsi.properties.vectors import MODEL_LOCK, Vector, tagged
+from indi_qsi.wire import writer
+from indi_qsi.wire.messages import NewVector
+
+if TYPE_CHECKING:
+    from indi_qsi.properties.hub import Hub
+
+_log = logging.getLogger(__name__)
+
+_LOG_LEVELS = {
+    Level.DEBUG: logging.DEBUG,
+    Level.INFO: logging.INFO,
+    Level.WARNING: logging.WARNING,
+    Level.ERROR: logging.ERROR,
+}
+
+
+class Device:
+    """One INDI device. Clients see it from `hub.add_device` to `hub.remove_device`."""
+
+    def __init__(self, name: str, hub: Hub) -> None:
+        self.name = check_name(name)
+        self.hub = hub
+        self.live = False
+        self._vectors: dict[str, Vector[Any]] = {}
+
+    @property
+    def vectors(self) -> Mapping[str, Vector[Any]]:
+        """The vectors by name, in the order of definition; a view that cannot be changed."""
+        return MappingProxyType(self._vectors)
+
+    def get(self, name: str) -> Vector[Any] | None:
+        """The vector of this name, or None."""
+        return self._vectors.get(name)
+
+    def add(self, *vectors: Vector[Any]) -> None:
+        """Appends vectors, and defines them if the device is live.
+
+        Raises ValueError if a name is taken or a vector belongs to another device.
+        """
+        with MODEL_LOCK:
+            for vector in vectors:
+                if vector.name in self._vectors:
+                    raise ValueError(f"{self.name} already has a vector {vector.name}")
+                vector.attach(self)
+                self._vectors[vector.name] = vector
+                if self.live:
+                    self.post(vector.name, vector.definition(self.name))
+
+    def remove(self, *vectors: Vector[Any]) -> None:
+        """Takes vectors away; those that are not there are passed over silently."""
+        with MODEL_LOCK:
+            for vector in vectors:
+                if self._vectors.get(vector.name) is not vector:
+                    continue
+                if self.live:
+                    self.post(vector.name, writer.delete_property(self.name, vector.name))
+                del self._vectors[vector.name]
+                vector.attach(None)
+
+    def message(self, text: str, level: Level = Level.INFO) -> None:
+        """Tells the user something: the clients, and the log."""
+        self.log(text, level)
+        with MODEL_LOCK:
+            if self.live:
+                data = writer.message(self.name, tagged(text, level) or "")
+                self.hub.broadcast(self.name, None, data)
+
+    def log(self, text: str, level: Level) -> None:
+        """Tells the log only."""
+        _log.log(_LOG_LEVELS[level], "%s: %s", self.name, text)
+
+    # For the hub and for vectors.
+
+    def define(self, link: LinkPort, name: str | None = None) -> None:
+        """Sends the definitions of all vectors, or of one, to one link."""
+        with MODEL_LOCK:
+            wanted = [
+                vector.definition(self.name)
+                for vector in self._vectors.values()
+                if name in (None, vector.name) and link.wants(self.name, vector.name)
+            ]
+            if wanted:
+                link.post(b"".join(wanted))
+
+    def receive(self, message: NewVector, link: LinkPort | None) -> None:
+        """Passes a client's request to its vector."""
+        vector = self._vectors.get(message.name)
+        if vector is None:
+            text = f"Property {message.name} is not defined in {self.name}"
+            self.message(text, Level.WARNING)
+        else:
+            vector.receive(message, link)
+
+    def post(self, vector: str, data: bytes) -> None:
+        """Sends a vector's message to every link that watches it."""
+        self.hub.broadcast(self.name, vector, data)
+
+    def post_blob(self, item: BlobItem) -> None:
+        """Sends a frame to every link that wants it."""
+        if self.live:
+            self.hub.broadcast_blob(item)

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The config file: libindi's place and format, and what happens to bad ones."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from indi_support import RecordingLink
+
+from indi_qsi.properties import (
+    Device,
+    Hub,
+    NumberElement,
+    NumberVector,
+    Permission,
+    SwitchElement,
+    SwitchVector,
+    TextElement,
+    TextVector,
+)
+from indi_qsi.properties import config as config_module
+from indi_qsi.properties.config import MAX_BROKEN, MAX_FILE, Config, ConfigError
+from indi_qsi.wire.messages import Kind, NewVector
+
+ONE = NewVector(Kind.NUMBER, "QSI CCD", "N", (("A", "1.5"), ("B", "2.0")))
+TWO = NewVector(Kind.TEXT, "QSI CCD", "T", (("A", "Hα <&> 'x'"),))
+
+# As libindi writes it.
+FOREIGN = """<INDIDriver>
+<newSwitchVector device='QSI CCD' name='UPLOAD_MODE'>
+  <oneSwitch name='UPLOAD_CLIENT'>
+      On
+  </oneSwitch>
+  <oneSwitch name='UPLOAD_LOCAL'>
+      Off
+  </oneSwitch>
+</newSwitchVector>
+<newNumberVector device='QSI CCD' name='POLLING_PERIOD'>
+  <oneNumber name='PERIOD_MS'>
+      1000
+  </oneNumber>
+</newNumberVector>
+</INDIDriver>
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config("QSI CCD", {"HOME": str(tmp_path)})
+
+
+def test_places(tmp_path: Path, config: Config) -> None:
+    assert config.path == tmp_path / ".indi" / "QSI CCD_config.xml"
+    given = tmp_path / "elsewhere.xml"
+    assert Config("QSI CCD", {"HOME": "/", "INDICONFIG": str(given)}).path == given
+    assert Config("../../etc/x", {"HOME": str(tmp_path)}).path.parent == tmp_path / ".indi"
+
+
+def test_save_and_load(config: Config) -> None:
+    assert config.load() == []
+    config.save([ONE, TWO])
+    assert config.load() == [ONE, TWO]
+    assert [path.name for path in config.path.parent.iterdir() if "tmp" in path.name] == []
+
+
+def test_a_file_of_the_c_library_is_read(config: Config) -> None:
+    config.path.parent.mkdir()
+    config.path.write_text(FOREIGN)
+    mode, polling = config.load()
+    assert mode.values == (("UPLOAD_CLIENT", "On"), ("UPLOAD_LOCAL", "Off"))
+    assert polling == NewVector(Kind.NUMBER, "QSI CCD", "POLLING_PERIOD", (("PERIOD_MS", "1000"),))
+
+
+@pytest.mark.parametrize("empty", ["<INDIDriver/>", "<INDIDriver>\n</INDIDriver>\n"])
+def test_an_empty_file_is_no_broken_file(config: Config, empty: str) -> None:
+    config.path.parent.mkdir()
+    config.path.write_text("<?xml version='1.0'?>\n" + empty)
+    assert config.load() == []
+    assert config.path.exists()
+
+
+def test_update_replaces_or_appends(config: Config) -> None:
+    config.save([ONE])
+    changed = NewVector(Kind.NUMBER, "QSI CCD", "N", (("A", "9.0"), ("B", "2.0")))
+    config.update([changed, TWO])
+    assert config.load() == [changed, TWO]
+
+
+def test_the_default_is_the_first_config_there_was(config: Config) -> None:
+    assert config.load_default() == []
+    config.save([ONE])
+    config.save([TWO])
+    assert config.load() == [TWO]
+    assert config.load_default() == [ONE]
+    config.purge()
+    assert config.load() == []
+    assert config.load_default() == [ONE]
+    with pytest.raises(ConfigError, match="cannot delete"):
+        config.purge()
+
+
+def test_loading_makes_the_default_too(config: Config) -> None:
+    config.path.parent.mkdir()
+    config.path.write_text(FOREIGN)
+    config.load()
+    assert config.default_path.read_text() == FOREIGN
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 100,
+        FOREIGN[:300].encode(),
+        FOREIGN.replace("</oneNumber>", "").encode(),
+        FOREIGN.replace("1000", "<!ENTITY x>").encode(),
+        FOREIGN.replace("newSwitchVector", "nonsense").encode(),
+        b"x" * (MAX_FILE + 1),
+    ],
+)
+def test_a_broken_file_is_set_aside(config: Config, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    config.path.parent.mkdir()
+    config.path.write_bytes(data)
+    assert config.load() == []
+    assert not config.path.exists()
+    aside = config.path.with_name(config.path.name + ".broken-1")
+    assert aside.read_bytes() == data
+    assert aside.name in caplog.text
+    config.save([ONE])
+    assert config.load() == [ONE]
+
+
+def test_broken_files_do_not_pile_up(config: Config) -> None:
+    config.path.parent.mkdir()
+    for number in range(MAX_BROKEN + 3):
+        config.path.write_text(f"broken {number}")
+        config.load()
+    kept = sorted(path.read_text() for path in config.path.parent.iterdir())
+    assert len(kept) == MAX_BROKEN
+    assert f"broken {MAX_BROKEN + 2}" in kept
+
+
+def test_a_crash_while_saving_leaves_the_old_file(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.save([ONE])
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(config_module.os, "fsync", fail)
+    with pytest.raises(ConfigError, match="No space left"):
+        config.save([TWO])
+    monkeypatch.undo()
+    assert config.load() == [ONE]
+    assert [path.name for path in config.path.parent.iterdir() if path.name.endswith("tmp")] == []
+
+
+def test_a_file_of_root_is_left_alone(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.save([ONE])
+    if config.path.stat().st_uid != 0:
+        pytest.skip("needs a file of root")
+    monkeypatch.setattr(config_module.os, "geteuid", lambda: 1000)
+    for action in (config.load, config.purge, lambda: config.save([TWO])):
+        with pytest.raises(ConfigError, match="sudo chown 1000"):
+            action()
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / ".indi").write_text("a file")
+    config = Config("QSI CCD", {"HOME": str(tmp_path)})
+    with pytest.raises(ConfigError, match="cannot save"):
+        config.save([ONE])
+
+
+def test_vectors_come_back_as_if_a_client_had_asked(config: Config) -> None:
+    hub = Hub()
+    device = Device("QSI CCD", hub)
+    number = NumberVector("N", "", "", [NumberElement("A", "", 1, "%g", 0, 9)], permission=Permission.RW)
+    text = TextVector("T", "", "", [TextElement("A", "", "x")], permission=Permission.RW)
+    switches = [SwitchElement("A", "", True), SwitchElement("B", "")]
+    switch = SwitchVector("S", "", "", switches, permission=Permission.RW)
+    device.add(number, text, switch)
+    hub.add_device(device)
+    hub.attach(RecordingLink())
+    number.set({"A": 0.1 + 0.2})
+    text.set({"A": "Luminance & more"})
+    switch.select("B")
+    saved = [vector.values for vector in device.vectors.values()]
+    config.save(vector.as_request("QSI CCD") for vector in device.vectors.values())
+    number.set({"A": 0.0})
+    text.set({"A": ""})
+    switch.select("A")
+    for request in config.load():
+        hub.dispatch(None, request)
+    assert [vector.values for vector in device.vectors.values()] == saved
+    assert os.access(config.path, os.R_OK)
