@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What every INDI driver has: DRIVER_INFO, POLLING_PERIOD, CONFIG_PROCESS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntFlag
+
+from indi_qsi.device.subject import GENERAL_INFO, OPTIONS
+from indi_qsi.properties import (
+    NumberElement,
+    NumberVector,
+    Permission,
+    Request,
+    Rule,
+    State,
+    SwitchElement,
+    SwitchVector,
+    TextElement,
+    TextVector,
+)
+from indi_qsi.properties.config import ConfigError
+from indi_qsi.version import VERSION
+
+TIMEOUT = 60.0  # s, advisory
+
+
+class Interface(IntFlag):
+    """What a device is, for DRIVER_INFO."""
+
+    CCD = 2
+    GUIDER = 4
+    FILTER = 16
+
+
+# Said before the camera is known: a guiding program reads it once only, at the first definition.
+ANY_CAMERA = Interface.CCD | Interface.GUIDER | Interface.FILTER
+
+
+def driver_info(factory_name: str, executable: str) -> TextVector:
+    return TextVector(
+        "DRIVER_INFO",
+        "Driver Info",
+        GENERAL_INFO,
+        (
+            TextElement("DRIVER_NAME", "Name", factory_name),
+            TextElement("DRIVER_EXEC", "Exec", executable),
+            TextElement("DRIVER_VERSION", "Version", VERSION),
+            TextElement("DRIVER_INTERFACE", "Interface", str(int(ANY_CAMERA))),
+        ),
+        permission=Permission.RO,
+        timeout=TIMEOUT,
+    )
+
+
+def polling_period() -> NumberVector:
+    return NumberVector(
+        "POLLING_PERIOD",
+        "Polling",
+        OPTIONS,
+        (NumberElement("PERIOD_MS", "Period (ms)", 1000, "%.f", 10, 600_000, 1000),),
+        permission=Permission.RW,
+    )
+
+
+def config_process(
+    load: Callable[[], None],
+    save: Callable[[], None],
+    default: Callable[[], None],
+    purge: Callable[[], None],
+) -> SwitchVector:
+    """CONFIG_PROCESS; each action may raise `ConfigError`."""
+    actions = {
+        "CONFIG_LOAD": load,
+        "CONFIG_SAVE": save,
+        "CONFIG_DEFAULT": default,
+        "CONFIG_PURGE": purge,
+    }
+
+    def run(request: Request[bool]) -> None:
+        chosen = [name for name, on in request.values.items() if on]
+        try:
+            for name in chosen:
+                actions[name]()
+        except ConfigError as error:
+            vector.select(None)
+            vector.refuse(str(error))
+        else:
+            vector.select(None, state=State.OK)
+
+    vector = SwitchVector(
+        "CONFIG_PROCESS",
+        "Configuration",
+        OPTIONS,
+        (
+            SwitchElement("CONFIG_LOAD", "Load"),
+            SwitchElement("CONFIG_SAVE", "Save"),
+            SwitchElement("CONFIG_DEFAULT", "Default"),
+            SwitchElement("CONFIG_PURGE", "Purge"),
+        ),
+        permission=Permission.RW,
+        rule=Rule.AT_MOST_ONE,
+        on_request=run,
+    )
+    return vector

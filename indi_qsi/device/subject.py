@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What every subject of the device has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from indi_qsi.properties import Vector
+from usbproto.errors import QsiError
+
+if TYPE_CHECKING:
+    from usbproto.camera import Camera
+
+# The groups (tabs) that clients show; the names are INDI's own.
+MAIN_CONTROL = "Main Control"
+OPTIONS = "Options"
+GENERAL_INFO = "General Info"
+IMAGE_SETTINGS = "Image Settings"
+IMAGE_INFO = "Image Info"
+
+
+def explain(error: Exception) -> str:
+    """An error as a message to the user: what happened, and what to do."""
+    return error.explain() if isinstance(error, QsiError) else f"internal error: {error!r}"
+
+
+class Subject:
+    """One subject: its vectors, and what it does when the camera comes and goes.
+
+    `connect` and `disconnect` run in the camera thread; `connect` before the vectors are defined.
+    """
+
+    def vectors(self) -> Sequence[Vector[Any]]:
+        """The vectors to define now that the camera is connected, in their order."""
+        return ()
+
+    def saved(self) -> Sequence[Vector[Any]]:
+        """The vectors that belong into the config file."""
+        return ()
+
+    def connect(self, camera: Camera) -> None:
+        """Reads values, limits and states from the camera."""
+
+    def started(self) -> None:
+        """The vectors are defined: whatever goes on by itself begins now."""
+
+    def leave(self, camera: Camera) -> None:
+        """The camera is let go, but can still be reached: nothing of this subject is left running."""
+
+    def disconnect(self) -> None:
+        """The camera goes, or is gone: every vector gets a final state."""

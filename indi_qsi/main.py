@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The programs: `indi_qsi_ccd` under an INDI server, and `indi-qsi` on its own.
+
+Everything heavy (USB, numpy, astropy) is imported when a camera is opened, because a launcher wants to see
+the first definitions at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indi_qsi.bus import DEFAULT_MODEL, VARIABLE, Bus
+from indi_qsi.device.device import FACTORY_NAME, QsiDevice
+from indi_qsi.properties import Hub
+from indi_qsi.version import VERSION
+from usbproto.errors import QsiError
+
+if TYPE_CHECKING:
+    from usbproto.camera import Camera
+
+SERIAL_VARIABLE = "INDI_QSI_SERIAL"
+DEBUG_VARIABLE = "INDI_QSI_DEBUG"
+DEFAULT_LISTEN = "127.0.0.1:7624"
+
+
+def driver() -> int:
+    """`indi_qsi_ccd`: speaks INDI on its standard input and output, until the server is gone."""
+    if sys.argv[1:]:
+        print(
+            "indi_qsi_ccd is started by indiserver, without arguments:\n"
+            "    indiserver indi_qsi_ccd\n"
+            "To run without indiserver: indi-qsi serve",
+            file=sys.stderr,
+        )
+        return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
+    from indi_qsi.links.stdio import StdioLink
+
+    _log_to_stderr()
+    hub = Hub()
+    link = StdioLink(hub)
+    bus = Bus(os.environ.get(VARIABLE) or "libusb")
+    device = QsiDevice(hub, _device_name(), _opener(bus))
+    signal.signal(signal.SIGTERM, lambda number, frame: link.stop("terminated"))
+    signal.signal(signal.SIGINT, lambda number, frame: link.stop("interrupted"))
+    link.run()
+    device.close()
+    bus.close()
+    return 0
+
+
+def tool() -> int:
+    """`indi-qsi`: see `indi-qsi --help`."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="indi-qsi", description="INDI driver for QSI 500 and 600 Series cameras."
+    )
+    parser.add_argument("--version", action="version", version=f"indi-qsi {VERSION}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="be an INDI server for the camera, without indiserver",
+        description="Serves the attached camera to INDI clients, or a simulated one when none is there.",
+    )
+    serve.add_argument(
+        "--listen",
+        action="append",
+        metavar="ADDRESS",
+        help=f"HOST:PORT, or the path of a unix socket; may be given again (default {DEFAULT_LISTEN})",
+    )
+    serve.add_argument(
+        "--model", metavar="NAME", help=f"serve a simulated camera of this model, such as {DEFAULT_MODEL}"
+    )
+    arguments = parser.parse_args()
+    try:
+        return _serve(arguments.listen or [DEFAULT_LISTEN], arguments.model)
+    except QsiError as error:
+        print(f"indi-qsi: {error.explain()}", file=sys.stderr)
+        return 1
+
+
+def _serve(listen: list[str], model: str | None) -> int:
+    from indi_qsi.links.server import ListenError, Server
+
+    _log_to_stderr()
+    bus = _choose_bus(model)
+    bus.backend()  # an unknown model is told now, not at the first connect
+    hub = Hub()
+    try:
+        server = Server(hub, listen)
+    except ListenError as error:
+        print(f"indi-qsi: {error}", file=sys.stderr)
+        return 1
+    name = _device_name()
+    device = QsiDevice(hub, name, _opener(bus))
+    what = "a simulated camera" if bus.simulated else "the camera"
+    print(
+        f"Serving {what} as INDI device '{name}' on {', '.join(server.addresses)}.\n"
+        f"KStars/Ekos: a profile with mode Remote, host localhost, this port; then connect.\n"
+        f"Shell: indi_setprop '{name}.CONNECTION.CONNECT=On' && indi_getprop '{name}.*.*'   (Ctrl-C ends)",
+        flush=True,
+    )
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: ended.set())
+    ended.wait()
+    device.close()
+    server.close()
+    bus.close()
+    return 0
+
+
+def _choose_bus(model: str | None) -> Bus:
+    """What the user said, or the real USB if a camera is there, or else a simulated camera."""
+    if model is not None:
+        return Bus(f"sim:{model}")
+    if choice := os.environ.get(VARIABLE):
+        return Bus(choice)
+    from usbproto import discovery
+
+    try:
+        if discovery.cameras():
+            return Bus()
+    except QsiError as error:
+        logging.getLogger(__name__).info("%s", error.explain())
+    print("No QSI camera is attached: serving a simulated one.", flush=True)
+    return Bus("sim")
+
+
+def _device_name() -> str:
+    """What launchers want the device to be called."""
+    return os.environ.get("INDIDEV") or FACTORY_NAME
+
+
+def _opener(bus: Bus) -> Callable[[], Camera]:
+    def open_camera() -> Camera:
+        from usbproto import discovery
+        from usbproto.capabilities import FileCache
+
+        cache = FileCache(_home() / ".indi" / "qsi-capabilities.json")
+        serial = os.environ.get(SERIAL_VARIABLE) or None
+        return discovery.open_camera(serial, backend=bus.backend(), cache=cache)
+
+    return open_camera
+
+
+def _home() -> Path:
+    return Path(os.environ.get("HOME") or "~").expanduser()
+
+
+def _log_to_stderr() -> None:
+    """indiserver and systemd add the time; so no stamp of our own."""
+    level = logging.DEBUG if os.environ.get(DEBUG_VARIABLE) else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
