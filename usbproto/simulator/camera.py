@@ -53,7 +53,9 @@ class SimulatedCamera:
     ) -> None:
         self.model = CameraModel.parse(model) if isinstance(model, str) else model
         self._own_timeline = RealTimeline(speed) if timeline is None else None
-        self.timeline: Timeline = timeline or self._own_timeline or RealTimeline(speed)
+        chosen = self._own_timeline or timeline
+        assert chosen is not None
+        self.timeline: Timeline = chosen
         self.events = EventLog(events, serial or self.model.default_serial)
         if listener is not None:
             self.events.listeners.append(listener)
@@ -77,7 +79,9 @@ class SimulatedCamera:
                 starting=starting,
             )
             self.device = FtdiChip(self.model.series, self.serial, self.fifo, self.timeline, rate=rate)
-            self.indicator = Indicator(self.firmware)
+            self.indicator = Indicator(self.firmware, lambda: self.device.plugged)
+            self._plugged = True
+            self.device.watch(self._usb_changed)
         self.faults = Faults(self)
 
     @property
@@ -88,6 +92,12 @@ class SimulatedCamera:
     def last_frame(self) -> NDArray[np.uint16] | None:
         """The last picture as it goes over the wire, before the host's auto-zero."""
         return self.firmware.last_frame
+
+    def _usb_changed(self) -> None:
+        """Called with the lock held, after resets of the bus as well."""
+        if self._plugged != self.device.plugged:
+            self._plugged = self.device.plugged
+            self.events.emit("usb", plugged=self._plugged)
 
     def power_off(self) -> None:
         """Its supply is cut: it leaves the USB and forgets everything but its temperatures."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -86,10 +86,9 @@ def _serials(models: Sequence[CameraModel], given: Sequence[str]) -> list[str]:
     if len(given) > len(models):
         raise ValueError("more serial numbers than models")
     serials = list(given)
-    seen: Counter[str] = Counter(model.base for model in models[: len(given)])
     for model in models[len(given) :]:
-        seen[model.base] += 1
-        serials.append(f"00{model.base}{seen[model.base]:03}")
+        numbers = (f"00{model.base}{number:03}" for number in itertools.count(1))
+        serials.append(next(serial for serial in numbers if serial not in serials))
     if len(set(serials)) < len(serials):
         raise ValueError("two cameras have the same serial number")
     return serials

@@ -15,14 +15,14 @@ from usbproto.models import MIN_SET_POINT
 from usbproto.packets import CoolerState, Fan
 
 STEP = 1.0  # s
-CCD_TIME = 180.0  # s, the CCD's way to 63 % of a change
+CCD_TIME = 360.0  # s, the CCD's way to 63 % of a change
 SINK_TIME = 400.0  # s, the same of the heat sink
 ELECTRONICS_HEAT = 1.5  # K that the heat sink is above the air with the cooler off
 SINK_RISE = {Fan.FULL: 8.0, Fan.QUIET: 12.0, Fan.OFF: 35.0}  # K at full power
 RATED_POWER = 0.85  # of full power: where the Guide gives the cooling below ambient
 RATED_DELTA = {"500": 38.0, "600": 45.0}  # K below ambient, fans full
 BAND = 4.0  # K around the set point within which the power is regulated
-SAFE_WARMING = 5.0 / 60  # K/s on the way to ambient; assumed
+SAFE_WARMING = 4.0 / 60  # K/s on the way to ambient; assumed
 AT_AMBIENT = 1.0  # K
 FAN_OVERRIDE = (37.0, 33.0)  # degC of the heat sink: fans on in spite of "off", and off again; assumed
 TOO_WARM = 40.0  # degC, device error 1

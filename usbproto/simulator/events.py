@@ -34,10 +34,11 @@ EVENTS: dict[str, str] = {
     "settings": "led, sound, fan, gain, ...: the advanced settings were set",
     "alt_mode": "bits",
     "trigger_mode": "mode",
+    "usb": "plugged: the cable was pulled or put in",
     "led": "shows: off, green, yellow, red flashing, or the flashes of an error",
     "beep": "sound: chirp, chirp-chirp, or the beeps of an error",
     "error": "code: a device error began (0: it is over)",
-    "fault": "name, args: an armed fault happens",
+    "fault": "fault, args: an armed fault happens (error: its arguments were wrong)",
     "environment": "what was changed from outside: scene, ambient, voltage",
 }
 

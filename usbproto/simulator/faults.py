@@ -105,7 +105,10 @@ class Faults:
             self.armed.remove(text)
             self.fired.append(text)
             camera.events.emit("fault", fault=name, args=arguments.text)
-            FAULTS[name].action(camera, arguments)
+            try:
+                FAULTS[name].action(camera, arguments)
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"{text}: {error}") from error
 
         with camera.timeline.lock:
             self.armed.append(text)
@@ -113,6 +116,13 @@ class Faults:
                 fire()
                 return
             left = nth
+
+            def fire_later() -> None:
+                """Nobody is there any more who could be told that the arguments are wrong."""
+                try:
+                    fire()
+                except ValueError as error:
+                    camera.events.emit("fault", fault=name, args=arguments.text, error=str(error))
 
             def listen(happened: str, facts: dict[str, Any]) -> None:
                 nonlocal left
@@ -123,8 +133,8 @@ class Faults:
                     return
                 camera.events.listeners.remove(listen)
                 if delay:
-                    camera.timeline.after(delay, fire)
+                    camera.timeline.after(delay, fire_later)
                 else:
-                    fire()
+                    fire_later()
 
             camera.events.listeners.append(listen)

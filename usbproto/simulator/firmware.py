@@ -64,7 +64,7 @@ class Firmware:
         self._timeline = hardware.timeline
         self._inbox = Inbox()
         self._current: p.Command[Any, Any] | None = None
-        self._session = 0  # counts power-ups: answers of an earlier one are not sent
+        self._life = 0  # counts power-ups: answers of an earlier one are not sent
         self._sending = False  # data followed the last answer
         self._power_up: Event | None = None
         fifo.on_bytes = self._heard
@@ -97,7 +97,7 @@ class Firmware:
         if not self.powered:
             return
         self.powered = self.ready = self.hung = False
-        self._session += 1
+        self._life += 1
         self._current = None
         self._sending = False
         if self._power_up is not None:
@@ -169,15 +169,15 @@ class Firmware:
         self._log.emit("command", code=code, command=command.name)
         result = handler(request)
         if isinstance(result, Later):
-            session = self._session
-            result.then(lambda answer: self._finish(command, answer, session))
+            life = self._life
+            result.then(lambda answer: self._finish(command, answer, life))
         else:
-            self._finish(command, result, self._session)
+            self._finish(command, result, self._life)
 
     # --- bytes out ---
 
-    def _finish(self, command: p.Command[Any, Any], answer: Answer, session: int) -> None:
-        if session != self._session:
+    def _finish(self, command: p.Command[Any, Any], answer: Answer, life: int) -> None:
+        if life != self._life:
             return
         self._current = None
         if answer.refused:
@@ -189,17 +189,17 @@ class Firmware:
             tamper(reply)
         self._log.emit("answer", code=command.code, error=answer.error, bytes=sum(map(len, reply.data)))
         if reply.delay > 0:
-            self._timeline.after(reply.delay, lambda: self._send(reply, session))
+            self._timeline.after(reply.delay, lambda: self._send(reply, life))
         else:
-            self._send(reply, session)
+            self._send(reply, life)
         self._serve()
 
-    def _send(self, reply: Reply, session: int) -> None:
-        if session != self._session or not self.powered:
+    def _send(self, reply: Reply, life: int) -> None:
+        if life != self._life or not self.powered:
             return
         if reply.packet:
             self._fifo.push(reply.packet)
-        self._sending = bool(reply.data)
+        self._sending = bool(reply.data) and reply.command.data_follows
         for data in reply.data:
             self._fifo.push(data)
 

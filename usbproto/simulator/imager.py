@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from usbproto.packets import AltMode, CameraState, Flush, Gain, ShutterPriority, TriggerMode
-from usbproto.simulator.answers import TRIGGER_TIMED_OUT
+from usbproto.simulator.answers import NOT_NOW, TRIGGER_TIMED_OUT
 from usbproto.simulator.darkroom import Darkroom, Frame, Order, Shot
 from usbproto.simulator.hardware import Hardware
 from usbproto.simulator.mechanics import SHUTTER_FAILED
@@ -73,6 +73,7 @@ class Imager:
         self._timeline = hardware.timeline
         self._log = hardware.log
         self._count = 0
+        self._stops = 0
         self._order: Order | None = None
         self._taken: Taken | None = None
         self._next: Event | None = None  # the end of the present state
@@ -105,11 +106,10 @@ class Imager:
             light=order.light,
         )
         self._enter(CameraState.FLUSHING)
-        self._hardware.wheel.when_still(self._flush)
+        self._hardware.wheel.when_still(self._unless_stopped(self._flush))
 
     def _flush(self) -> None:
-        if self.state is CameraState.FLUSHING:
-            self._after(self.flush_time, self._open_shutter)
+        self._after(self.flush_time, self._open_shutter)
 
     @property
     def flush_time(self) -> float:
@@ -126,7 +126,7 @@ class Imager:
         if self._settings.manual_shutter or not self._hardware.model.has_shutter or waits:
             self._armed()
         else:
-            self._hardware.shutter.move(order.light, self._armed)
+            self._hardware.shutter.move(order.light, self._unless_stopped(self._armed))
 
     def _armed(self) -> None:
         if self._shutter_failed():
@@ -166,7 +166,8 @@ class Imager:
             self._after(LONG_LATENCY, self._begin)
         else:
             light = self._order.light and not self._settings.manual_shutter
-            self._after(LONG_LATENCY, lambda: self._hardware.shutter.move(light, self._begin))
+            begin = self._unless_stopped(self._begin)
+            self._after(LONG_LATENCY, lambda: self._hardware.shutter.move(light, begin))
 
     def _no_trigger(self) -> None:
         self._enter(CameraState.ERROR)
@@ -179,9 +180,10 @@ class Imager:
         self._since = self._timeline.now()
         self._hardware.mount.forget_before(self._since)
         self._log.emit("exposure_start", n=self._count, light=self._order.light)
-        if not self._order.hsr:
-            self._tell(0)
-        self._after(self._order.seconds, self._end)
+        order = self._order
+        self._after(order.seconds, self._end)
+        if not order.hsr:
+            self._tell(0)  # last: the command behind this one, maybe an abort, is served in this call
 
     def _end(self) -> None:
         order = self._order
@@ -195,7 +197,8 @@ class Imager:
         if self._keeps_open(order):
             self._after(seconds, self._finish)
         else:
-            self._hardware.shutter.move(False, lambda: self._after(seconds, self._finish))
+            read = self._unless_stopped(lambda: self._after(seconds, self._finish))
+            self._hardware.shutter.move(False, read)
 
     def _over(self, seconds: float) -> None:
         self.last_seconds = seconds
@@ -226,10 +229,12 @@ class Imager:
         self._log.emit("abort", state=self.state.name)
         if self.state is CameraState.EXPOSING:
             self._over(self._timeline.now() - self._since)
-        order = self._order
+        order, taken = self._order, self._taken
         self._stop()
         if order is not None and not self._keeps_open(order):
             self._hardware.shutter.move(False)
+        if taken is not None:
+            taken(NOT_NOW)
 
     def end_wait(self) -> None:
         """Stop waiting for the trigger."""
@@ -248,6 +253,7 @@ class Imager:
         self.last_seconds = None
 
     def _stop(self) -> None:
+        self._stops += 1
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -261,6 +267,16 @@ class Imager:
         if self._next is not None:
             self._next.cancel()
             self._next = None
+
+    def _unless_stopped(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """For parts that call back when they have moved: an exposure that was ended must not go on."""
+        stops = self._stops
+
+        def guarded() -> None:
+            if stops == self._stops:
+                callback()
+
+        return guarded
 
     def _after(self, seconds: float, callback: Callable[[], None]) -> None:
         if self.state not in self.stuck:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from usbproto.packets import CameraState
@@ -10,6 +11,7 @@ from usbproto.simulator.firmware import Firmware
 from usbproto.simulator.mechanics import SHUTTER_FAILED, WHEEL_FAILED
 
 OFF, GREEN, YELLOW, RED = "off", "green", "yellow", "red flashing"
+NO_CABLE = "green flashing"
 
 _LIGHT = {
     CameraState.IDLE: GREEN,
@@ -22,8 +24,9 @@ _OWN_EVENTS = frozenset({"led", "beep", "error"})
 class Indicator:
     """Looks at the camera at every event and tells when light or errors change."""
 
-    def __init__(self, firmware: Firmware) -> None:
+    def __init__(self, firmware: Firmware, plugged: Callable[[], bool]) -> None:
         self._firmware = firmware
+        self._plugged = plugged
         self._log = firmware.hardware.log
         self._shown = self.led
         self._error = 0
@@ -53,6 +56,8 @@ class Indicator:
             return OFF
         if firmware.hardware.wheel.moving or firmware.hardware.shutter.moving or firmware.transferring:
             return YELLOW
+        if not self._plugged():
+            return NO_CABLE
         return _LIGHT.get(firmware.imager.state, YELLOW)
 
     def _on_event(self, name: str, facts: dict[str, Any]) -> None:

@@ -120,6 +120,7 @@ class Wheel:
         self._arrival = None
         self._waiting.clear()
         self.position = self.trim = 0
+        self.drags = 0.0
         self.failed = self.jams = False
 
 

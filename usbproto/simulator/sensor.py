@@ -26,7 +26,7 @@ STRIPE = 64  # rows that are computed at a time: they stay in the processor's ca
 BIAS_ABOVE_ZERO = 60.0  # ADU that the raw bias is above the zero level; auto-zero takes it away
 BIAS_WANDER = 4.0  # ADU rms from one exposure to the next
 BIAS_SLOPE = 2.0  # ADU from the first row to the last
-MAX_OVERSCAN = 512  # overscan pixels that the camera hands out
+OVERSCAN_COUNT = 256  # overscan pixels that the camera hands out, as it was recorded to
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,6 @@ def bias_of_rows(rows: int, level: float) -> NDArray[np.float32]:
 
 def overscan(bias: NDArray[np.float32], sensor: Sensor, gain: float, rng: np.random.Generator) -> Pixels:
     """Pixels without light and dark current, taken evenly from all rows."""
-    rows = np.linspace(0, len(bias) - 1, MAX_OVERSCAN).astype(np.int64)
-    level = bias[rows] + rng.normal(0, sensor.read_noise / gain, MAX_OVERSCAN)
+    rows = np.linspace(0, len(bias) - 1, OVERSCAN_COUNT).astype(np.int64)
+    level = bias[rows] + rng.normal(0, sensor.read_noise / gain, OVERSCAN_COUNT)
     return np.clip(level + 0.5, 0, MAX_ADU).astype(np.uint16)
