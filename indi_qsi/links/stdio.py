@@ -9,7 +9,7 @@ import select
 import socket
 import stat
 from collections.abc import Callable, Mapping
-from threading import Lock, Thread, current_thread
+from threading import RLock, Thread, current_thread
 
 from indi_qsi.links.flow import Flow, PingFlow
 from indi_qsi.links.link import READ_BYTES, Link
@@ -51,7 +51,7 @@ class StdioLink(Link):
         else:
             output = FileOutput(self._output_fd)
         super().__init__("indiserver", hub, output, flow, can_snoop=True, everything=True)
-        self._wake_lock = Lock()
+        self._wake_lock = RLock()  # reentrant: a signal's handler may call `stop` within `stop`
         self._wake_writer: int | None  # None when the reader has ended
         self._wake_reader, self._wake_writer = os.pipe()
         self._reader: Thread | None = None

@@ -73,6 +73,10 @@ class Device:
     def message(self, text: str, level: Level = Level.INFO) -> None:
         """Tells the user something: the clients, and the log."""
         self.log(text, level)
+        self.tell(text, level)
+
+    def tell(self, text: str, level: Level) -> None:
+        """Tells the clients only."""
         with MODEL_LOCK:
             if self.live:
                 data = writer.message(self.name, tagged(text, level) or "")

@@ -409,7 +409,8 @@ def test_snooping() -> None:
     request(
         world.hub,
         world.link,
-        "<setNumberVector device='Mount' name='COORD' state='Ok'><oneNumber name='RA'>1</oneNumber></setNumberVector>"
+        "<setNumberVector device='Mount' name='COORD' state='Ok'><oneNumber name='RA'>1</oneNumber>"
+        "</setNumberVector>"
         "<setNumberVector device='Mount' name='OTHER'/><setNumberVector device='Other' name='COORD'/>"
         "<delProperty device='Mount' name='OTHER'/><delProperty device='Mount'/>",
     )
