@@ -8,25 +8,43 @@ wire protocol.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from usbproto import models
 from usbproto import packets as p
 from usbproto.capabilities import CapabilityCache, probe
-from usbproto.errors import BadArgument, LinkError, NotSupported, ProtocolError
-from usbproto.frames import Array, Geometry, Pixels, ZeroAdjustment, decode, zero_adjustment
+from usbproto.errors import BadArgument, NotSupported, ProtocolError, QsiError
+from usbproto.frames import (
+    BYTES_PER_PIXEL,
+    Array,
+    Geometry,
+    Pixels,
+    ZeroAdjustment,
+    decode,
+    mask_pixels,
+    zero_adjustment,
+)
 from usbproto.identity import read_identity
 from usbproto.link import ByteChannel, Link
-from usbproto.models import Series
+from usbproto.models import Sensor, Series
+from usbproto.relays import Relays
+from usbproto.settings import AltModes, GainChoice, available, default_settings
+from usbproto.wheel import FilterWheel
 
 log = logging.getLogger(__name__)
 
 TICK = 0.0001  # s; exposures count in 100 us ...
 TICKS_PER_10MS = 100  # ... and in 10 ms where StartExposureEx is missing
-# The camera flushes and moves the shutter before it answers; the vendor waits this long.
-START_LIMIT = p.ReplyTime.LONG.value
+HSR_LIMIT = 5.0  # s for a whole HSR exposure, image included (section 6.0)
+
+STARTING = "flush and start of the exposure"
+TRANSFER = "the image transfer"
+OVERSCAN = "the overscan transfer"
+_SHORT_WAITS = frozenset({p.TriggerMode.SHORT_WAIT, p.TriggerMode.SHORT_WAIT_RISING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +70,11 @@ class Temperatures:
     def cooling(self) -> bool:
         """Whether the cooler works: regulating, or warming up at its own rate."""
         return self.cooler not in (p.CoolerState.OFF, p.CoolerState.NO_CONTROL, p.CoolerState.BROWN_OUT)
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether the camera brings the CCD to ambient, or has."""
+        return self.cooler in (p.CoolerState.GOING_TO_AMBIENT, p.CoolerState.AT_AMBIENT)
 
     @property
     def at_ambient(self) -> bool:
@@ -83,10 +106,17 @@ class Camera:
         `serial` is the USB serial number, the key under which `cache` remembers what the firmware can do.
         """
         self._link = Link(channel)
+        self.usb_serial = serial  # by which the same camera is found again
         self._pending: Geometry | None = None
+        self.auto_zero = True  # off: the frame is only clipped at its ceiling
+        self.pixel_mask: tuple[tuple[int, int], ...] = ()  # unbinned x, y of bad pixels
         try:
             self._link.exchange(p.INIT, p.Empty(), phase="initialising")
-            if self.state().state not in (p.CameraState.IDLE, p.CameraState.FILTER_MOVING):
+            state = self.state().state
+            if state == p.CameraState.WAITING_FOR_TRIGGER:
+                # All that a waiting camera may be told is to wait no longer (6.0).
+                self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(p.TriggerMode.OFF))
+            elif state not in (p.CameraState.IDLE, p.CameraState.FILTER_MOVING):
                 # A program that was ended, or a cable that was pulled, left an exposure running.
                 self._link.exchange(p.ABORT_EXPOSURE, p.Abort())
             self.capabilities = probe(self._link, series, serial, cache)
@@ -96,9 +126,13 @@ class Camera:
             self.details = self._link.exchange(p.GET_DEVICE_DETAILS, p.Empty())
             _check_details(self.details)
             self.identity = read_identity(self._link, series, self.details, serial)
-            self.defaults = self._link.exchange(p.GET_DEFAULT_SETTINGS, p.Empty())
-            self._settings = default_settings(self.defaults)
+            defaults = self._link.exchange(p.GET_DEFAULT_SETTINGS, p.Empty())
+            self.available = available(defaults, self.details, self.capabilities.features)
+            self.default_settings = default_settings(defaults)
+            self._settings = self.default_settings
+            self.gain = GainChoice.LOW if self._settings.gain == p.Gain.LOW else GainChoice.HIGH
             self.apply_settings(self._settings)
+            self.can_abort = self._link.exchange(p.CAN_ABORT_EXPOSURE, p.Empty()).value
         except BaseException:
             self._link.close()
             raise
@@ -106,6 +140,47 @@ class Camera:
     def close(self) -> None:
         """Lets the camera go, as it is: cooler and fan keep running."""
         self._link.close()
+
+    # --- what it has ---
+
+    @property
+    def sensor(self) -> Sensor | None:
+        """The sensor by the table of models; None for a model that is not in it."""
+        known = models.BASE_TYPES.get(self.identity.base_type)
+        return known[1] if known else None
+
+    @cached_property
+    def wheel(self) -> FilterWheel | None:
+        """The filter wheel, None without one."""
+        count = self.details.filter_count
+        return FilterWheel(self._link, count) if self.details.has_filter_wheel and count else None
+
+    @cached_property
+    def relays(self) -> Relays | None:
+        """The guide port, None without one."""
+        return Relays(self._link) if self.details.has_relays else None
+
+    @cached_property
+    def alt_modes(self) -> AltModes:
+        """Manual shutter, shutter output, host-timed exposure."""
+        return AltModes(self._link, self.available)
+
+    def test_link(self, count: int = 254) -> None:
+        """Has the camera send `count` (1..254) known bytes. Raises `ProtocolError` when they are wrong."""
+        if not 1 <= count <= 254:
+            raise BadArgument(f"a link test of {count} bytes is outside 1..254")
+        burst = self._link.exchange(p.BURST_BLOCK, p.Byte(count)).data
+        if burst != bytes(range(count)):
+            raise ProtocolError(f"the link test of {count} bytes came back as {burst.hex()}")
+
+    def last_exposure_time(self) -> float | None:
+        """Seconds of the last exposure as the camera remembers it, None without one."""
+        time = self._link.exchange(p.GET_LAST_EXPOSURE_TIME, p.Empty()).duration_10ms
+        return None if time == p.ExposureTime.NONE else time / 100
+
+    def shutter_state(self) -> int:
+        """The camera's own code for where its shutter is (section 3.7 gives it no meanings)."""
+        return self._link.exchange(p.GET_SHUTTER_STATE, p.Empty()).value
 
     # --- what it is ---
 
@@ -119,7 +194,7 @@ class Camera:
     def min_exposure(self) -> float:
         """Shortest exposure but for a bias, s."""
         unit = TICK if self.capabilities.exposure_ex else 0.001
-        return self.specs.min_exposure_units * unit
+        return round(self.specs.min_exposure_units * unit, 4)  # not 0.030000000000000002
 
     @property
     def max_exposure(self) -> float:
@@ -130,7 +205,9 @@ class Camera:
     def electrons_per_adu(self) -> float:
         """e-/ADU at the present gain: the vendor's figure where he has one, else the camera's (6.1)."""
         fixed = models.VENDOR_GAINS.get(self.identity.base_type)
-        return fixed[self._settings.gain] if fixed else self.specs.electrons_per_adu
+        # Not by index: a gain that the notes do not name is a plain number.
+        low = self._settings.gain == p.Gain.LOW
+        return fixed[low] if fixed else self.specs.electrons_per_adu
 
     # --- settings ---
 
@@ -144,6 +221,37 @@ class Camera:
         self._link.exchange(p.SET_SETTINGS, settings)
         self._settings = settings
         self.specs = self._link.exchange(p.GET_CCD_SPECS, p.Empty())
+
+    def choose_gain(self, gain: GainChoice) -> None:
+        """Fixes the gain, or leaves it to the binning of each exposure. Raises `NotSupported`."""
+        if not self.available.gain:
+            raise NotSupported("this camera has one gain only")
+        self.gain = gain
+        if gain is not GainChoice.AUTO:
+            self._set_gain(gain.for_binning(1, 1))
+
+    def settle_gain(self, geometry: Geometry) -> None:
+        """Automatic gain goes by the binning, so it is settled before each exposure."""
+        if self.available.gain:
+            self._set_gain(self.gain.for_binning(geometry.bin_x, geometry.bin_y))
+
+    def _set_gain(self, gain: p.Gain) -> None:
+        if gain != self._settings.gain:
+            self.apply_settings(replace(self._settings, gain=gain))
+
+    # --- external trigger (section 6.0) ---
+
+    def set_trigger(self, mode: p.TriggerMode) -> None:
+        """Arms the external trigger, ends a wait, or clears its error.
+
+        While the camera waits in the long mode only `state`, `temperatures` and this may be called. A short
+        wait answers `start_exposure` when the trigger came (within 4 s). Raises `NotSupported`.
+        """
+        if not self.available.trigger:
+            raise NotSupported("this camera has no external trigger")
+        if mode in _SHORT_WAITS and not self.available.short_trigger:
+            raise NotSupported("the short wait for a trigger needs an interline sensor; take the long one")
+        self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(mode))
 
     # --- exposure ---
 
@@ -161,40 +269,42 @@ class Camera:
         """
         self.check_exposure(exposure.duration)
         g = exposure.geometry
-        ticks = round(exposure.duration / TICK)
+        self.settle_gain(g)
         self._pending = None
         if self.capabilities.exposure_ex:
-            self._link.exchange(
-                p.START_EXPOSURE_EX,
-                p.StartExposureEx(
-                    duration_10ms=ticks // TICKS_PER_10MS,
-                    remainder_100us=ticks % TICKS_PER_10MS,
-                    column_offset=g.x,
-                    row_offset=g.y,
-                    columns=g.width,
-                    rows=g.height,
-                    bin_y=g.bin_y,
-                    bin_x=g.bin_x,
-                    open_shutter=exposure.open_shutter,
-                ),
-                phase="flush and start of the exposure",
-            )
+            self._link.exchange(p.START_EXPOSURE_EX, _extended(exposure), phase=STARTING)
         else:
-            self._link.exchange(
-                p.START_EXPOSURE,
-                p.StartExposure(
-                    duration_10ms=_whole_10ms(ticks),
-                    column_offset=g.x,
-                    row_offset=g.y,
-                    columns=g.width,
-                    rows=g.height,
-                    bin_y=g.bin_y,
-                    bin_x=g.bin_x,
-                    open_shutter=exposure.open_shutter,
-                ),
-                phase="flush and start of the exposure",
-            )
+            self._link.exchange(p.START_EXPOSURE, _simple(exposure), phase=STARTING)
         self._pending = g
+
+    def expose_hsr(
+        self, exposure: Exposure, target: memoryview, progress: Callable[[int], None] | None = None
+    ) -> Image:
+        """A high speed readout exposure: start, image and overscan in one exchange of at most 5 s.
+
+        Always opens the shutter. Raises `NotSupported`, `BadArgument`.
+        """
+        if not self.available.hsr:
+            raise NotSupported("this camera has no high speed readout")
+        self.check_exposure(exposure.duration)
+        if exposure.duration >= HSR_LIMIT:
+            raise BadArgument(f"a high speed exposure takes less than {HSR_LIMIT:g} s in all")
+        pixels = decode(target, exposure.geometry)
+        self.settle_gain(exposure.geometry)
+        self._pending = None
+        self._link.exchange(p.SET_HSR_MODE, p.Flag(True))
+        try:
+            auto_zero = self._link.exchange(
+                p.HSR_EXPOSURE, _extended(exposure), seconds=HSR_LIMIT, phase="high speed exposure"
+            )
+            self._link.read_data(target, TRANSFER, progress)
+            adjustment = self._read_overscan(auto_zero)
+        except BaseException:
+            with contextlib.suppress(QsiError):  # the first error says what happened
+                self._link.exchange(p.SET_HSR_MODE, p.Flag(False))
+            raise
+        self._link.exchange(p.SET_HSR_MODE, p.Flag(False))
+        return self._finish(pixels, exposure.geometry, auto_zero, adjustment)
 
     def state(self) -> p.DeviceState:
         """What the camera is doing."""
@@ -224,15 +334,29 @@ class Camera:
         pixels = decode(target, geometry)
         self._pending = None
         self._link.exchange(p.TRANSFER_IMAGE, p.Empty(), phase="asking for the image")
-        self._link.read_data(target, "the image transfer", progress)
-        self._link.expect_silence("the image transfer")
+        self._link.read_data(target, TRANSFER, progress)
+        self._link.expect_silence(TRANSFER)
         auto_zero = self._link.exchange(p.GET_AUTO_ZERO, p.Empty(), phase="asking for the overscan")
-        adjustment = ZeroAdjustment()
-        if auto_zero.enabled and auto_zero.count:
-            overscan = memoryview(bytearray(auto_zero.count * 2))
-            self._link.read_data(overscan, "the overscan transfer")
-            strip = decode(overscan, Geometry(0, 0, auto_zero.count, 1))
-            adjustment = zero_adjustment(strip[0], auto_zero.level)
+        adjustment = self._read_overscan(auto_zero)
+        return self._finish(pixels, geometry, auto_zero, adjustment)
+
+    def _read_overscan(self, auto_zero: p.AutoZero) -> ZeroAdjustment:
+        """Reads the overscan, which comes whether we use it or not, and makes sure that it was the end.
+
+        A byte too many may have slipped in anywhere before: here, or in the pixels of an HSR image.
+        """
+        count = auto_zero.count if auto_zero.enabled else 0
+        overscan = memoryview(bytearray(count * BYTES_PER_PIXEL))
+        self._link.read_data(overscan, OVERSCAN)
+        self._link.expect_silence(OVERSCAN)
+        return zero_adjustment(decode(overscan, Geometry(0, 0, count, 1))[0], auto_zero.level)
+
+    def _finish(
+        self, pixels: Pixels, geometry: Geometry, auto_zero: p.AutoZero, adjustment: ZeroAdjustment
+    ) -> Image:
+        mask_pixels(pixels, geometry, self.pixel_mask, auto_zero.level)
+        if not self.auto_zero:
+            adjustment = replace(adjustment, offset=0, saturated=False)
         return Image(pixels, geometry, adjustment, auto_zero.level)
 
     # --- cooler ---
@@ -272,35 +396,35 @@ class Camera:
         """Switches the cooler's power off at once."""
         self._link.exchange(p.SET_TEMPERATURE, p.SetTemperature(False, False, self.set_point()))
 
-    def recover(self) -> None:
-        """After a `LinkError`: stops what may be running and empties the queue, so that work can go on."""
-        self._pending = None
-        self._link.drain()
-        try:
-            self._link.exchange(p.ABORT_EXPOSURE, p.Abort())
-        except LinkError as error:
-            log.warning("no answer to an abort after a fault: %s", error)
-            raise
 
-
-def default_settings(d: p.DefaultSettings) -> p.Settings:
-    """The camera's own defaults, as settings that can be sent."""
-    return p.Settings(
-        d.led,
-        d.sound,
-        d.fan,
-        d.gain,
-        d.shutter_priority,
-        d.anti_blooming,
-        d.flush,
-        d.show_progress,
-        d.fast_readout,
+def _extended(exposure: Exposure) -> p.StartExposureEx:
+    g, ticks = exposure.geometry, round(exposure.duration / TICK)
+    return p.StartExposureEx(
+        duration_10ms=ticks // TICKS_PER_10MS,
+        remainder_100us=ticks % TICKS_PER_10MS,
+        column_offset=g.x,
+        row_offset=g.y,
+        columns=g.width,
+        rows=g.height,
+        bin_y=g.bin_y,
+        bin_x=g.bin_x,
+        open_shutter=exposure.open_shutter,
     )
 
 
-def _whole_10ms(ticks: int) -> int:
-    """Duration in 10 ms, rounded; an exposure that is not a bias never rounds to one."""
-    return max(1, round(ticks / TICKS_PER_10MS)) if ticks else 0
+def _simple(exposure: Exposure) -> p.StartExposure:
+    g, ticks = exposure.geometry, round(exposure.duration / TICK)
+    return p.StartExposure(
+        # Rounded to 10 ms; an exposure that is not a bias never rounds to one.
+        duration_10ms=max(1, round(ticks / TICKS_PER_10MS)) if ticks else 0,
+        column_offset=g.x,
+        row_offset=g.y,
+        columns=g.width,
+        rows=g.height,
+        bin_y=g.bin_y,
+        bin_x=g.bin_x,
+        open_shutter=exposure.open_shutter,
+    )
 
 
 def _check_details(details: p.DeviceDetails) -> None:

@@ -121,7 +121,7 @@ class FileCache:
             entries = json.loads(self._path.read_text())
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log.warning("%s cannot be read (%s); asking the camera", self._path, error)
             return {}
         return entries if isinstance(entries, dict) else {}

@@ -7,6 +7,7 @@ trailing `A` (wire protocol, section 1); so do we, or one camera would be two.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +40,14 @@ def channel_serial(usb_serial: str) -> str | None:
     return serial.removesuffix("A")
 
 
-def cameras(backend: Any = None) -> list[Found]:
+def cameras(backend: Any = None, known: Mapping[str, str] | None = None) -> list[Found]:
     """The cameras that are attached, by serial number; those that cannot be asked come last.
 
-    `backend` is a pyusb backend, None for libusb. Raises `NoCamera` when there is no USB at all.
+    `backend` is a pyusb backend, None for libusb; `known` (location -> serial) need not be asked again.
+    Raises `NoCamera` when there is no USB at all.
     """
     found = []
-    for port in ftdi.ports(backend):
+    for port in ftdi.ports(backend, known):
         if port.serial is None:
             found.append(Found(port.series, None, port))
         elif (serial := channel_serial(port.serial)) is not None:

@@ -11,6 +11,7 @@ import errno
 import math
 import time
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -19,7 +20,15 @@ import usb.core
 import usb.util
 
 from usbproto.deadline import Deadline
-from usbproto.errors import CameraInUse, Disconnected, LinkError, NoCamera, NoPermission, ProtocolError
+from usbproto.errors import (
+    CameraInUse,
+    Disconnected,
+    LinkError,
+    NoCamera,
+    NoPermission,
+    ProtocolError,
+    TimedOut,
+)
 from usbproto.models import VENDOR_ID, Series, series_of
 
 INTERFACE = 0
@@ -67,21 +76,29 @@ class Port:
     device: Any = field(default=None, repr=False, compare=False)
 
 
-def ports(backend: Any = None) -> list[Port]:
+def ports(backend: Any = None, known: Mapping[str, str] | None = None) -> list[Port]:
     """The QSI cameras on the USB. `backend` is a pyusb backend; None means libusb.
 
+    Asks each for its serial number, which one that is in use elsewhere may refuse; those at the locations in
+    `known` (location -> serial) are not asked again.
     Raises `NoCamera` when there is no USB to look at (libusb is missing).
     """
+    known = known or {}
     try:
         devices = list(usb.core.find(find_all=True, backend=backend, idVendor=VENDOR_ID))
     except usb.core.NoBackendError as error:
         raise NoCamera("libusb was not found", "Install the package libusb-1.0-0") from error
+    except usb.core.USBError as error:
+        raise NoCamera(f"The USB could not be listed ({error.strerror or error})") from error
     found = []
     for device in devices:
         series = series_of(device.idProduct)
         if series is None:
             continue
         location = f"{device.bus or 0:03}:{device.address or 0:03}"
+        if location in known:
+            found.append(Port(series, known[location], location, device=device))
+            continue
         try:
             serial = usb.util.get_string(device, device.iSerialNumber, LANGUAGE)
             found.append(Port(series, serial, location, device=device))
@@ -159,6 +176,8 @@ class Channel:
             self._device.ctrl_transfer(
                 REQUEST_OUT, request, value, index, None, timeout=round(CONTROL_TIME * 1000)
             )
+        except usb.core.USBTimeoutError as error:
+            raise TimedOut("setting up the USB chip", CONTROL_TIME) from error
         except usb.core.USBError as error:
             self._fail(error)
 
@@ -181,25 +200,23 @@ class Channel:
         Waits for at least one byte, until the deadline: 0 means that nothing came.
         """
         while not self._pending:
-            received = self._read_block(deadline)
-            if received == 0 and deadline.passed:
-                return 0
-            direct = self._strip(received, target)
+            direct = self._strip(self._read_block(deadline), target)
             if direct:
                 return direct
+            # Asked after each read: an idle chip sends empty packets for ever.
+            if not self._pending and deadline.passed:
+                return 0
         count = min(len(self._pending), len(target))
         target[:count] = self._pending[:count]
         self._pending = self._pending[count:]
         return count
 
     def look(self) -> bytes:
-        """What waits in the queue right now, without waiting for more than one latency period."""
-        if self._pending:
-            waiting = self._pending.tobytes()
-            self._pending = memoryview(b"")
-            return waiting
-        received = self._read_block(Deadline(LOOK_TIME))
-        self._strip(received, memoryview(bytearray()))
+        """What waits in the queue right now, without waiting for more than two latency periods."""
+        # The first packet may be an old one, made when there was nothing: what came since is in the second.
+        for _ in range(2):
+            if not self._pending:
+                self._strip(self._read_block(Deadline(LOOK_TIME)), memoryview(bytearray()))
         waiting = self._pending.tobytes()
         self._pending = memoryview(b"")
         return waiting
@@ -244,7 +261,9 @@ class Channel:
             raise ProtocolError("the USB endpoint of the camera stalled") from error
         if error.errno == errno.EOVERFLOW:
             raise ProtocolError("the camera sent more than was asked for") from error
-        raise Disconnected(f"The camera left the USB ({error.strerror or error})") from error
+        if error.errno == errno.ENODEV:
+            raise Disconnected("The camera left the USB") from error
+        raise Disconnected(f"The USB failed: {error.strerror or error}") from error
 
 
 def _milliseconds(deadline: Deadline) -> int:

@@ -38,7 +38,7 @@ class Identity:
 def read_text(link: Link, address: Address) -> str:
     """Eight characters of the EEPROM; bytes that were never set (0xFF) are dropped."""
     raw = bytes(read_byte(link, address + offset) for offset in range(models.EEPROM_TEXT_BYTES))
-    return raw.split(b"\0", 1)[0].replace(b"\xff", b"").decode("ascii", "replace").strip()
+    return p.printable(raw.replace(b"\xff", b""))
 
 
 def read_byte(link: Link, address: int) -> int:

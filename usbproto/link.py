@@ -73,7 +73,10 @@ class Link:
         attempts = ATTEMPTS if command.kind is Kind.QUESTION and seconds is None else 1
         for attempt in range(1, attempts + 1):
             try:
-                return self._exchange_once(command, packet, limit, phase or command.name)
+                answer = self._exchange_once(command, packet, limit, phase or command.name)
+                # The answer to the first try may only have been late: then the second one's is still to come.
+                self._suspect = attempt > 1
+                return answer
             except Disconnected:
                 raise
             except LinkError as error:

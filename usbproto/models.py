@@ -135,6 +135,8 @@ PIXEL_CEILING = 64_000  # ADU; pixels are clipped here, with auto-zero or withou
 FIXED_GAIN = frozenset({"503", "504", "516", "532"})
 # Their shutter is always mechanical, whatever the defaults say.
 MECHANICAL_PRIORITY = frozenset({"503", "504", "516", "532", "583"})
+# Interline sensors, yet without host-timed exposures in the vendor's API (section 6.0).
+NO_HOST_TIMING = frozenset({"520"})
 # Firmware of the 600 Series before this sends one byte too many after GetFeatures.
 FEATURES_FIXED_IN = (6, 1, 8)
 # The vendor's own e-/ADU (high, low gain), which win over what the camera reports (section 6.1).

@@ -63,13 +63,15 @@ def _scaled(codec: Codec, unit: float) -> Codec:
     )
 
 
+def printable(data: bytes) -> str:
+    """Text up to the first zero, without blanks around it. What is not printable ASCII is shown as '?'."""
+    text = data.split(b"\0", 1)[0].decode("latin-1")
+    return "".join(char if " " <= char <= "~" else "?" for char in text).strip()
+
+
 def _text(size: int) -> Codec:
-    """Fixed length, padded with zeros or blanks; bytes that are not ASCII are shown as '?'."""
-    return Codec(
-        size,
-        lambda value: value.encode("ascii", "replace")[:size].ljust(size, b"\0"),
-        lambda data: data.split(b"\0", 1)[0].decode("ascii", "replace").replace("\ufffd", "?").strip(),
-    )
+    """Fixed length, padded with zeros or blanks."""
+    return Codec(size, lambda value: value.encode("ascii", "replace")[:size].ljust(size, b"\0"), printable)
 
 
 def _enum(kind: type[IntEnum]) -> Codec:

@@ -97,6 +97,7 @@ def test_zero_adjustment_is_the_trimmed_mean(overscan: np.ndarray, level: int) -
     elif mean == 0:
         assert result.offset == 0
     else:
+        assert result.mean is not None
         assert result.offset == level - int(result.mean)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usbproto import packets as p
@@ -109,6 +109,13 @@ def test_texts_lose_padding_of_zeros_or_blanks() -> None:
     assert (details.model_number, details.model_name, details.serial) == ("532ws-M2", "x", "00502336")
 
 
+def test_texts_are_printable_whatever_comes() -> None:
+    details = p.DeviceDetails.unpack(bytes(21) + bytes(range(1, 33)) + b"QSI\xff\x0783".ljust(64, b"\0")[:48])
+    assert details.model_number == "?" * 31
+    assert details.model_name == "QSI??83"
+    assert p.printable(bytes(range(256))) == ""
+
+
 @pytest.mark.parametrize("code", FORBIDDEN)
 def test_commands_that_change_a_camera_for_good_are_unknown(code: int) -> None:
     assert code not in p.COMMANDS
@@ -124,6 +131,7 @@ def values_of(kind: type[p.Payload]) -> st.SearchStrategy[p.Payload]:
 
 
 @pytest.mark.parametrize("command", p.COMMANDS.values(), ids=lambda command: command.name)
+@settings(max_examples=20)  # of each command
 @given(data=st.data())
 def test_every_command_survives_the_wire_both_ways(command: p.Command[Any, Any], data: st.DataObject) -> None:
     try:
@@ -136,6 +144,7 @@ def test_every_command_survives_the_wire_both_ways(command: p.Command[Any, Any],
 
 
 @pytest.mark.parametrize("command", p.COMMANDS.values(), ids=lambda command: command.name)
+@settings(max_examples=20)  # of each command
 @given(junk=st.binary(max_size=130))
 def test_garbage_is_a_typed_error(command: p.Command[Any, Any], junk: bytes) -> None:
     try:
