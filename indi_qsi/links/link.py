@@ -129,6 +129,8 @@ class Link:
         for event in self._parser.feed(data):
             if isinstance(event, Problem):
                 self._report(event)
+                if event.severity is Severity.REFUSED:
+                    self.hub.refuse(event)
                 broken = broken or event.severity is Severity.BROKEN
                 continue
             try:

@@ -8,9 +8,9 @@ from threading import Condition
 
 from indi_qsi.properties.ports import BlobItem
 
-# Frames that may wait for one link. With the one being sent that makes three frames of 17 MB, what
-# a computer with 1 GB can spare.
-MAX_FRAMES_WAITING = 2
+# Frames that may wait for one link. With the one being sent, the one being made and the one that comes
+# from the camera that makes four of 17 MB, what a computer with 1 GB can spare.
+MAX_FRAMES_WAITING = 1
 
 # Bytes of messages that may wait for one link: thousands of updates. A peer that far behind does
 # not read any more.

@@ -106,6 +106,11 @@ class Server:
         with self._lock:
             return tuple(self._links)
 
+    @property
+    def alive(self) -> bool:
+        """Whether clients are let in."""
+        return self._acceptor.is_alive()
+
     def close(self, timeout: float = 3.0) -> None:
         """Lets no client in any more, sends what is waiting for a part of the time, ends all links."""
         deadline = time.monotonic() + timeout

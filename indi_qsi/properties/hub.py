@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 
 from indi_qsi.properties.device import Device
+from indi_qsi.properties.elements import Permission
 from indi_qsi.properties.ports import BlobItem, LinkPort
 from indi_qsi.properties.vectors import MODEL_LOCK
 from indi_qsi.wire import writer
@@ -18,6 +19,7 @@ from indi_qsi.wire.messages import (
     NewVector,
     PingReply,
     PingRequest,
+    Problem,
     SnoopedVector,
 )
 
@@ -121,6 +123,17 @@ class Hub:
                     link.pong(uid)
             case SnoopedVector() | DelProperty():
                 self._snooped(message)
+
+    def refuse(self, problem: Problem) -> None:
+        """Answers a request that could not be read, so that its client does not wait for ever."""
+        if problem.target is None:
+            return
+        device, name = problem.target
+        with MODEL_LOCK:
+            owner = self._devices.get(device)
+            vector = owner.get(name) if owner is not None else None
+        if vector is not None and vector.permission is not Permission.RO:
+            vector.refuse(f"The request was refused: {problem.reason}")
 
     def _define(self, link: LinkPort, message: GetProperties) -> None:
         with MODEL_LOCK:

@@ -111,6 +111,14 @@ class Document:
         expat = self._expat
         expat.StartElementHandler = expat.EndElementHandler = expat.CharacterDataHandler = None
 
+    @property
+    def target(self) -> tuple[str, str] | None:
+        """The device and vector of a client's request, once its root has been read."""
+        device, name = self._attributes.get("device"), self._attributes.get("name")
+        if self._root is None or self._root[0] is not _Root.NEW or not device or not name:
+            return None
+        return device, name
+
     # What expat finds.
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:

@@ -107,10 +107,14 @@ class DelProperty:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Input that was dropped, and why, in one line fit for a log."""
+    """Input that was dropped, and why, in one line fit for a log.
+
+    `target` is the device and vector that a refused request was for, as far as that was read.
+    """
 
     reason: str
     severity: Severity
+    target: tuple[str, str] | None = None
 
 
 Message = GetProperties | NewVector | EnableBlob | PingRequest | PingReply | SnoopedVector | DelProperty

@@ -61,7 +61,8 @@ class Parser:
                 return self._read_on(self._document, events)
             return self._find_root() if self._lost else self._find_tag()
         except Refused as refused:
-            events.append(Problem(refused.reason, refused.severity))
+            target = self._document.target if self._document is not None else None
+            events.append(Problem(refused.reason, refused.severity, target))
             self._drop()
             return True
 
