@@ -12,6 +12,7 @@ Chosen by `INDI_QSI_USB`:
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from usbproto.errors import BadArgument
@@ -36,6 +37,8 @@ class Bus:
         self._kind, self._rest = kind, rest
         self._backend: Any = None
         self._camera: Any = None
+        # Held by whoever lists or opens cameras: over USB/IP, asking a camera its name makes it busy.
+        self.lock = threading.Lock()
 
     @property
     def simulated(self) -> bool:

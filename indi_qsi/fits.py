@@ -8,8 +8,9 @@ The first row of the file is the top row of the sensor.
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,42 @@ SIGN_BIT = np.uint16(0x8000)  # pixel - 32768, as an exclusive or
 WORK_BYTES = 128 * 1024
 
 
+# What the standard allows as a keyword.
+KEYWORD = re.compile("[A-Z0-9_-]{1,8}")
+CARD = 80  # characters
+COMMENTARY = frozenset({"COMMENT", "HISTORY"})
+COMMENTARY_TEXT = 72  # characters of it in one card
+# Characters of a quoted text: in a card of its own, and where an '&' says that it goes on in the next card.
+SHORT_TEXT, LONG_PIECE = 68, 67
+VALUE_END = 30  # column; shorter values are padded to here, and the comment follows
+
+# Letters that have no decomposition in Unicode, and signs that headers are full of.
+_SPELLED = str.maketrans(
+    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+    | {"đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i", "ħ": "h", "Ħ": "H"}
+    | {
+        "°": "deg",
+        "º": "deg",
+        "µ": "u",
+        "×": "x",
+        "÷": "/",
+        "±": "+-",
+        "≤": "<=",
+        "≥": ">=",
+        "≈": "~",
+        "−": "-",
+    }
+    | {"‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "‚": ",", "“": '"', "”": '"'}
+    | {"„": '"', "«": '"', "»": '"', "′": "'", "″": '"', "\t": " ", "\u00a0": " "}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One header record. A value of None is left out, as are numbers that are not finite."""
+    """One header record. A value that says nothing (None, a blank text, nan, inf) is left out.
+
+    COMMENT and HISTORY have a text of any length as their value, and no comment.
+    """
 
     keyword: str
     value: str | int | float | bool | None
@@ -35,10 +69,10 @@ class Card:
 def render_header(shape: tuple[int, int], cards: Iterable[Card]) -> bytes:
     """The header of an image of (rows, columns), padded to whole blocks.
 
-    Text that FITS cannot hold (it is printable ASCII) is spelled with '?'.
+    Texts are spelled in ASCII (see `printable`); long ones go on in CONTINUE cards. A comment that does not
+    fit beside its value is cut. Raises ValueError for a keyword that FITS does not allow.
     """
     from astropy.io.fits import Header  # astropy takes 0.4 s to import: only when a frame needs it
-    from astropy.io.fits.verify import VerifyWarning
 
     rows, columns = shape
     header = Header()
@@ -54,22 +88,83 @@ def render_header(shape: tuple[int, int], cards: Iterable[Card]) -> bytes:
     ]
     for record in mandatory:
         header.append(record)
-    with warnings.catch_warnings():
-        # A comment that does not fit beside its value is cut; that is what we want.
-        warnings.simplefilter("ignore", VerifyWarning)
-        for card in cards:
-            value = card.value
-            if value is None or (isinstance(value, float) and not math.isfinite(value)):
-                continue
-            if isinstance(value, str):
-                value = _printable(value)
-            header.append((card.keyword, value, _printable(card.comment)), end=True)
-        text: str = header.tostring(sep="", endcard=True, padding=True)
-        return text.encode("ascii")
+    for card in cards:
+        for record in _records(card):
+            header.append(record, end=True)
+    text: str = header.tostring(sep="", endcard=True, padding=True)
+    return text.encode("ascii")
 
 
-def _printable(text: str) -> str:
-    return "".join(character if " " <= character <= "~" else "?" for character in text)
+def printable(text: str) -> str:
+    """The text in printable ASCII, which is all that FITS can hold: 'Größe' becomes 'Grosse', 'Hα' 'Halpha'.
+
+    What has no spelling becomes '?'.
+    """
+    return "".join(
+        character if " " <= character <= "~" else _spelled(character)
+        for character in text.translate(_SPELLED)
+    )
+
+
+def _spelled(character: str) -> str:
+    plain = "".join(part for part in unicodedata.normalize("NFKD", character) if " " <= part <= "~")
+    if plain:
+        return plain
+    if unicodedata.combining(character):
+        return ""
+    name = unicodedata.name(character, "")
+    if greek := re.fullmatch(
+        r"GREEK (SMALL|CAPITAL) LETTER (\w+)(?: WITH TONOS)?", name.replace("FINAL ", "")
+    ):
+        letter = greek[2].replace("LAMDA", "LAMBDA").lower()
+        return letter if greek[1] == "SMALL" else letter.capitalize()
+    return "?"
+
+
+def _records(card: Card) -> Iterator[Any]:
+    """What astropy is to append for a card."""
+    from astropy.io import fits
+
+    if not KEYWORD.fullmatch(card.keyword):
+        raise ValueError(f"{card.keyword!r} cannot be a FITS keyword")
+    value, comment = card.value, printable(card.comment)
+    if isinstance(value, str):
+        value = printable(value).rstrip()
+    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+        return
+    if card.keyword in COMMENTARY:
+        text = str(value)
+        for start in range(0, len(text), COMMENTARY_TEXT):
+            yield card.keyword, text[start : start + COMMENTARY_TEXT]
+        return
+    end = VALUE_END
+    if isinstance(value, str):
+        if "/" in value:
+            # Legal, but astropy and others take a quote before a slash for the end of the text.
+            value = value.replace("'", '"')
+        quoted = value.replace("'", "''")
+        if len(quoted) > SHORT_TEXT:
+            yield fits.Card.fromstring(_long_text(card.keyword, value, comment))
+            return
+        end = max(end, len("KEYWORD = ''") + len(quoted))
+    room = CARD - end - len(" / ")
+    yield card.keyword, value, comment[:room] if room > 0 else ""
+
+
+def _long_text(keyword: str, value: str, comment: str) -> str:
+    """A text over several cards. Not astropy's way, which may part a doubled quote."""
+    pieces = [""]
+    for character in value:
+        quoted = "''" if character == "'" else character
+        if len(pieces[-1]) + len(quoted) > LONG_PIECE:
+            pieces.append("")
+        pieces[-1] += quoted
+    lines = [f"CONTINUE  '{piece}&'" for piece in pieces]
+    lines[0] = f"{keyword:8}= '{pieces[0]}&'"
+    last = f"CONTINUE  '{pieces[-1]}'"
+    room = CARD - len(last) - len(" / ")
+    lines[-1] = f"{last} / {comment[:room]}" if comment and room > 0 else last
+    return "".join(f"{line:{CARD}}" for line in lines)
 
 
 def file_size(header_size: int, shape: tuple[int, int]) -> int:
@@ -78,19 +173,27 @@ def file_size(header_size: int, shape: tuple[int, int]) -> int:
     return header_size + -(-data // BLOCK) * BLOCK
 
 
-def write_file(target: memoryview, header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> None:
-    """Fills `target` (of `file_size` bytes, zeroed) with header and pixels, auto-zero applied on the way.
+def pieces(header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> Iterator[memoryview]:
+    """The file in order, up to its last pixel, with auto-zero applied; zeros follow, up to `file_size`.
 
-    `pixels` of shape (rows, columns) is left as it is.
+    `pixels` of shape (rows, columns) is left as it is. Each piece is good until the next is asked for.
     """
+    yield memoryview(header)
     rows, columns = pixels.shape
-    target[: len(header)] = header
-    data = target[len(header) : len(header) + pixels.nbytes]
-    out = np.frombuffer(data, ">u2").reshape(rows, columns)
     step = max(1, WORK_BYTES // (columns * 2))
     work = np.empty((min(step, rows), columns), np.uint16)
+    swapped = np.empty_like(work, ">u2")
     for top in range(0, rows, step):
         block = pixels[top : top + step]
         adjusted = adjust_zero(block, adjustment, work[: len(block)])
         adjusted ^= SIGN_BIT
-        out[top : top + step] = adjusted
+        np.copyto(swapped[: len(block)], adjusted)
+        yield swapped[: len(block)].reshape(-1).view(np.uint8).data
+
+
+def write_file(target: memoryview, header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> None:
+    """Fills `target` (of `file_size` bytes, zeroed) with the file; see `pieces`."""
+    at = 0
+    for piece in pieces(header, pixels, adjustment):
+        target[at : at + len(piece)] = piece
+        at += len(piece)

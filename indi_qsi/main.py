@@ -14,16 +14,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from indi_qsi.bus import DEFAULT_MODEL, VARIABLE, Bus
 from indi_qsi.device.device import FACTORY_NAME, QsiDevice
+from indi_qsi.fleet import Fleet
+from indi_qsi.journal import log_as_service, log_to_stderr
 from indi_qsi.properties import Hub
 from indi_qsi.version import VERSION
 from usbproto.errors import QsiError
-
-if TYPE_CHECKING:
-    from usbproto.camera import Camera
 
 SERIAL_VARIABLE = "INDI_QSI_SERIAL"
 DEBUG_VARIABLE = "INDI_QSI_DEBUG"
@@ -42,15 +40,15 @@ def driver() -> int:
         return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
     from indi_qsi.links.stdio import StdioLink
 
-    _log_to_stderr()
+    log_to_stderr(_log_level())
     hub = Hub()
     link = StdioLink(hub)
     bus = Bus(os.environ.get(VARIABLE) or "libusb")
-    device = QsiDevice(hub, _device_name(), _opener(bus))
+    fleet = _fleet(hub, bus)
     signal.signal(signal.SIGTERM, lambda number, frame: link.stop("terminated"))
     signal.signal(signal.SIGINT, lambda number, frame: link.stop("interrupted"))
     link.run()
-    device.close()
+    fleet.close()
     bus.close()
     return 0
 
@@ -78,18 +76,44 @@ def tool() -> int:
     serve.add_argument(
         "--model", metavar="NAME", help=f"serve a simulated camera of this model, such as {DEFAULT_MODEL}"
     )
+    serve.add_argument(
+        "--connect", action="store_true", help="connect each camera as it is plugged in, before clients ask"
+    )
+    setup = commands.add_parser(
+        "setup-udev",
+        help="let users open the camera (as root; only for an installation by pip or pipx)",
+        description="Writes the udev rules to /etc/udev/rules.d, makes the group plugdev if there is none, "
+        "and has udev use the rules. Debian's package needs no such step.",
+    )
+    setup.add_argument(
+        "--print", action="store_true", dest="print_only", help="print the rules and change nothing"
+    )
     arguments = parser.parse_args()
     try:
-        return _serve(arguments.listen or [DEFAULT_LISTEN], arguments.model)
+        if arguments.command == "setup-udev":
+            return _setup_udev(arguments.print_only)
+        return _serve(arguments.listen or [DEFAULT_LISTEN], arguments.model, arguments.connect)
     except QsiError as error:
         print(f"indi-qsi: {error.explain()}", file=sys.stderr)
         return 1
 
 
-def _serve(listen: list[str], model: str | None) -> int:
-    from indi_qsi.links.server import ListenError, Server
+def _setup_udev(print_only: bool) -> int:
+    from indi_qsi.install import InstallError, setup_udev
 
-    _log_to_stderr()
+    try:
+        return setup_udev(print_only=print_only)
+    except InstallError as error:
+        print(f"indi-qsi: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(listen: list[str], model: str | None, connect: bool) -> int:
+    from indi_qsi.autoconnect import AutoConnect
+    from indi_qsi.links.server import ListenError, Server
+    from indi_qsi.service import Notifier, Watch
+
+    fields = log_as_service(_log_level())
     bus = _choose_bus(model)
     bus.backend()  # an unknown model is told now, not at the first connect
     hub = Hub()
@@ -99,7 +123,9 @@ def _serve(listen: list[str], model: str | None) -> int:
         print(f"indi-qsi: {error}", file=sys.stderr)
         return 1
     name = _device_name()
-    device = QsiDevice(hub, name, _opener(bus))
+    auto = AutoConnect() if connect else None
+    fleet = _fleet(hub, bus, auto.arrived if auto is not None else None)
+    fields.devices = lambda: fleet.devices
     what = "a simulated camera" if bus.simulated else "the camera"
     print(
         f"Serving {what} as INDI device '{name}' on {', '.join(server.addresses)}.\n"
@@ -107,11 +133,16 @@ def _serve(listen: list[str], model: str | None) -> int:
         f"Shell: indi_setprop '{name}.CONNECTION.CONNECT=On' && indi_getprop '{name}.*.*'   (Ctrl-C ends)",
         flush=True,
     )
+    waits = f"Waiting for {_serial() or 'a camera'}" if connect else "No camera is connected"
+    watch = Watch(lambda: fleet.devices, server, Notifier(), waits)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: ended.set())
     ended.wait()
-    device.close()
+    watch.close()
+    if auto is not None:
+        auto.close()
+    fleet.close()
     server.close()
     bus.close()
     return 0
@@ -139,23 +170,17 @@ def _device_name() -> str:
     return os.environ.get("INDIDEV") or FACTORY_NAME
 
 
-def _opener(bus: Bus) -> Callable[[], Camera]:
-    def open_camera() -> Camera:
-        from usbproto import discovery
-        from usbproto.capabilities import FileCache
+def _serial() -> str | None:
+    return os.environ.get(SERIAL_VARIABLE) or None
 
-        cache = FileCache(_home() / ".indi" / "qsi-capabilities.json")
-        serial = os.environ.get(SERIAL_VARIABLE) or None
-        return discovery.open_camera(serial, backend=bus.backend(), cache=cache)
 
-    return open_camera
+def _fleet(hub: Hub, bus: Bus, arrived: Callable[[QsiDevice], None] | None = None) -> Fleet:
+    return Fleet(hub, bus, _device_name(), _home() / ".indi", _serial(), arrived)
 
 
 def _home() -> Path:
     return Path(os.environ.get("HOME") or "~").expanduser()
 
 
-def _log_to_stderr() -> None:
-    """indiserver and systemd add the time; so no stamp of our own."""
-    level = logging.DEBUG if os.environ.get(DEBUG_VARIABLE) else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+def _log_level() -> int:
+    return logging.DEBUG if os.environ.get(DEBUG_VARIABLE) else logging.INFO

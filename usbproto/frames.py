@@ -140,14 +140,11 @@ def adjust_zero(pixels: Pixels, adjustment: ZeroAdjustment, out: Pixels | None =
     if adjustment.saturated:
         out[...] = PIXEL_CEILING
         return out
-    offset = adjustment.offset
-    if offset >= 0:
-        np.minimum(pixels, np.uint16(max(0, PIXEL_CEILING - offset)), out=out)
-        out += np.uint16(min(offset, PIXEL_CEILING))
-    else:
-        np.maximum(pixels, np.uint16(min(-offset, 0xFFFF)), out=out)
-        out -= np.uint16(min(-offset, 0xFFFF))
-        np.minimum(out, np.uint16(PIXEL_CEILING), out=out)
+    offset = min(max(adjustment.offset, -0xFFFF), PIXEL_CEILING)
+    # What the offset would bring below 0 or above the ceiling is kept from it before: two passes in all.
+    low, high = max(0, -offset), min(PIXEL_CEILING - offset, 0xFFFF)
+    np.clip(pixels, np.uint16(low), np.uint16(high), out=out)
+    out += np.uint16(offset & 0xFFFF)  # modulo 65536: a negative offset is taken off
     return out
 
 

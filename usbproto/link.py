@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3  # as often as the vendor asks for state and temperature
 QUIET_TIME = 0.1  # s of silence after which a queue counts as drained (section 2)
 DRAIN_LIMIT = 10.0  # s; the rest of the largest image at 2 MB/s, then we give up
-STALL_LIMIT = 15.0  # s without a byte in the middle of a transfer; the vendor's read time-out
+# s without a byte in the middle of a transfer. The image lies in the camera's memory and flows by itself; a
+# guiding program that waits for it gives up 15 s after the exposure.
+STALL_LIMIT = 5.0
 
 Q = TypeVar("Q", bound=Payload)
 R = TypeVar("R", bound=Payload)

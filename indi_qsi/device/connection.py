@@ -3,6 +3,9 @@
 
 CONNECT is On only while the camera can really be used, because some clients look at the switch and not at the
 state. All values are read from the camera before it turns On; then everything is defined in one burst.
+
+A camera that leaves by itself is waited for: the vectors stay, CONNECTION says Alert, and the camera is
+opened again, by its serial number, as soon as it is back, unless the user disconnects.
 """
 
 from __future__ import annotations
@@ -12,9 +15,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from indi_qsi.device.subject import MAIN_CONTROL, explain
-from indi_qsi.device.worker import CameraThread, Priority
+from indi_qsi.device.worker import CameraThread
 from indi_qsi.properties import Level, Permission, Request, Rule, State, SwitchElement, SwitchVector
-from usbproto.errors import Disconnected, LinkError, QsiError
+from usbproto.errors import Disconnected, LinkError, NoCamera, QsiError, Refused
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
@@ -23,6 +26,9 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 60.0  # s, advisory
 CONNECT, DISCONNECT = "CONNECT", "DISCONNECT"
+# s between attempts to get a lost camera back; it needs 6 s to power up. The last one repeats.
+BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0)
+NOT_CONNECTED = NoCamera("The camera is not connected", "Connect it first")
 
 
 class Host(Protocol):
@@ -31,7 +37,7 @@ class Host(Protocol):
     def came(self, camera: Camera) -> None:
         """The camera is open: read what clients are to be told. May raise `QsiError`s."""
 
-    def ready(self) -> None:
+    def ready(self, camera: Camera) -> None:
         """CONNECTION is Ok: define the vectors."""
 
     def leaving(self, camera: Camera) -> None:
@@ -40,9 +46,15 @@ class Host(Protocol):
     def went(self) -> None:
         """There is no camera any more: final states, then the vectors go."""
 
+    def lost(self) -> None:
+        """The camera left by itself: final states; the vectors stay."""
+
+    def back(self, camera: Camera) -> None:
+        """The camera that was lost is open again. May raise `QsiError`s."""
+
 
 class Connection:
-    """`opener` opens the camera; it may take some seconds and raises `QsiError`s."""
+    """`opener` opens the camera of this device; it may take some seconds and raises `QsiError`s."""
 
     def __init__(self, thread: CameraThread, opener: Callable[[], Camera], host: Host) -> None:
         self._thread = thread
@@ -50,6 +62,9 @@ class Connection:
         self._host = host
         self._camera: Camera | None = None
         self._wanted = False
+        self._lost = False  # the camera is waited for
+        self._attempts = 0
+        thread.suspend(NOT_CONNECTED)
         self.vector = SwitchVector(
             "CONNECTION",
             "Connection",
@@ -61,20 +76,32 @@ class Connection:
             on_request=self._requested,
         )
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a camera that left by itself is waited for."""
+        return self._lost
+
     def _requested(self, request: Request[bool]) -> None:
-        self._wanted = request.values[CONNECT]
-        if self._wanted == self.vector[CONNECT] and self.vector.state is not State.BUSY:
+        self.request(request.values[CONNECT])
+
+    def request(self, connect: bool) -> None:
+        """Asks for a connected camera, or for none. Any thread; does not wait."""
+        self._wanted = connect
+        settled = self.vector.state is not State.BUSY and not self._lost
+        if settled and self._wanted == self.vector[CONNECT]:
             self.vector.set(state=State.OK if self._wanted else State.IDLE)
             return
         # The switches stay as they are until it is true.
         self.vector.set(state=State.BUSY)
-        self._thread.post(Priority.CONTROL, self._fulfil)
+        self._thread.post_always(self._fulfil)
 
     def _fulfil(self) -> None:
         """Makes true what was wanted last; requests may have come faster than the camera answers."""
-        if self._wanted and self._camera is None:
+        if self._wanted and self._lost:
+            self._retry()
+        elif self._wanted and self._camera is None:
             self._open()
-        elif not self._wanted and self._camera is not None:
+        elif not self._wanted and (self._camera is not None or self._lost):
             self._close()
         elif self._wanted:
             self.vector.select(CONNECT, state=State.OK)
@@ -82,49 +109,90 @@ class Connection:
             self.vector.select(DISCONNECT, state=State.IDLE)
 
     def _open(self) -> None:
-        camera = None
         try:
-            camera = self._opener()
-            self._host.came(camera)
+            camera = self._opened(self._host.came)
         except Exception as error:
             log.info("connecting failed", exc_info=error)
-            if camera is not None:
-                camera.close()
             self._wanted = False
             self._host.went()
             self.vector.select(DISCONNECT, state=State.ALERT, message=explain(error), level=Level.ERROR)
             return
-        self._camera = camera
-        identity = camera.identity
-        self.vector.select(
-            CONNECT,
-            state=State.OK,
-            message=f"QSI {identity.model}, serial {identity.serial}, firmware {identity.firmware}",
-        )
-        self._host.ready()
+        self._tell_connected(camera)
+        try:
+            self._host.ready(camera)
+        except Exception as error:
+            log.exception("connected, but the properties could not be defined")
+            self._wanted = False
+            self._close(State.ALERT, explain(error))
 
-    def _close(self) -> None:
-        """What the user asked for."""
+    def _opened(self, greet: Callable[[Camera], None]) -> Camera:
+        """Opens a camera and has it greeted; if that fails the camera is let go again."""
+        camera = self._opener()
+        self._thread.resume()
+        try:
+            greet(camera)
+        except BaseException:
+            self._thread.suspend(NOT_CONNECTED)
+            camera.close()
+            raise
+        self._camera = camera
+        return camera
+
+    def _tell_connected(self, camera: Camera) -> None:
+        who = camera.identity
+        message = f"QSI {who.model}, serial {who.serial}, firmware {who.firmware}"
+        self.vector.select(CONNECT, state=State.OK, message=message)
+
+    def _close(self, state: State = State.IDLE, reason: str | None = None) -> None:
+        """Lets the camera go for good: what the user asked for, or (with a reason) had to be."""
+        self._lost = False
         self.release()
-        self.vector.select(DISCONNECT, state=State.IDLE)
+        self.vector.select(DISCONNECT, state=state, message=reason, level=Level.ERROR)
         self._host.went()
 
     def _lose(self, error: Disconnected) -> None:
-        """The camera left by itself."""
+        """The camera left by itself: it is waited for."""
         camera, self._camera = self._camera, None
-        self._wanted = False
-        self._thread.clear()
-        if camera is not None:
-            camera.close()
-        self.vector.select(DISCONNECT, state=State.ALERT, message=explain(error), level=Level.ERROR)
-        self._host.went()
+        assert camera is not None
+        self._lost = True
+        self._attempts = 0
+        self._thread.suspend(Disconnected("The camera is away", "It is used again as soon as it is back"))
+        camera.close()
+        self._host.lost()
+        self.vector.select(
+            DISCONNECT,
+            state=State.ALERT,
+            message=f"{explain(error)}. Waiting for it to come back",
+            level=Level.ERROR,
+        )
+        self._retry_later()
+
+    def _retry_later(self) -> None:
+        delay = BACK_OFF[min(self._attempts, len(BACK_OFF) - 1)]
+        self._attempts += 1
+        self._thread.post_always(self._retry, delay=delay)
+
+    def _retry(self) -> None:
+        if not self._lost or not self._wanted:
+            return
+        try:
+            camera = self._opened(self._host.back)
+        except Exception as error:
+            log.info("the camera is not back yet: %s", error)
+            if self.vector.state is State.BUSY:  # a client asked for it
+                self.vector.select(DISCONNECT, state=State.ALERT, message=explain(error), level=Level.ERROR)
+            else:
+                self._retry_later()
+            return
+        self._lost = False
+        self._tell_connected(camera)
 
     def trouble(self, error: Exception) -> None:
         """An error of a job, in the camera thread."""
         if isinstance(error, Disconnected):
             if self._camera is not None:
                 self._lose(error)
-        elif isinstance(error, LinkError):
+        elif isinstance(error, LinkError | Refused):
             log.warning("%s", error)
         else:
             log.error("a job of the camera thread failed", exc_info=error)
@@ -132,9 +200,9 @@ class Connection:
     def release(self) -> None:
         """Lets the camera go, in the camera thread; nothing is left running but the cooler."""
         camera, self._camera = self._camera, None
+        self._thread.suspend(NOT_CONNECTED)
         if camera is None:
             return
-        self._thread.clear()
         try:
             self._host.leaving(camera)
         except QsiError as error:

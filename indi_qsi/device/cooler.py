@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Cooling: CCD_TEMPERATURE, CCD_COOLER, CCD_COOLER_POWER.
+"""Cooling: CCD_TEMPERATURE, CCD_TEMP_RAMP, CCD_COOLER, CCD_COOLER_POWER, COOLER_AT_DISCONNECT.
 
 CCD_TEMPERATURE always shows what was measured and is sent at every poll, changed or not: clients wait for
 updates, not for changes. Switching the cooler off first lets the CCD warm up at the camera's own safe rate; a
@@ -8,13 +8,16 @@ second "off" cuts the power at once.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from indi_qsi.device.subject import MAIN_CONTROL, Subject, explain
+from indi_qsi.device.reach import Reach
+from indi_qsi.device.subject import MAIN_CONTROL, OPTIONS, Subject, explain
 from indi_qsi.device.worker import CameraThread, Priority
 from indi_qsi.properties import (
+    Level,
     NumberElement,
     NumberVector,
     Permission,
@@ -25,35 +28,78 @@ from indi_qsi.properties import (
     SwitchVector,
     Vector,
 )
+from usbproto.errors import Disconnected, ProtocolError, QsiError, Refused, TimedOut
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera, Temperatures
 
+log = logging.getLogger(__name__)
+
 TIMEOUT = 60.0  # s, advisory
-REACHED = 0.2  # K; closer than this to the set point counts as there
+VALUE = "CCD_TEMPERATURE_VALUE"
 MAX_POLL_INTERVAL = 2.0  # s; clients that wait for a temperature expect news at this rate whatever is set
+# A ramp moves the set point this often: well within the 20 s or so in which a CCD follows a small step, so
+# that it never gets steeper than was asked for.
+RAMP_INTERVAL = 2.0  # s
+# Nothing on a telescope is outside; a reading that is, is noise on the link.
+PLAUSIBLE = (-100.0, 100.0)  # degC
+MAX_POWER = 100.5  # per cent; rounding included
+BAD_READINGS = 3  # in a row make the temperature unknown
+BLOCKED_POLL = 0.2  # s between looks whether the camera may be told something again
 ON, OFF = "COOLER_ON", "COOLER_OFF"
+KEEP, WARM, POWER_OFF = "AT_DISCONNECT_KEEP", "AT_DISCONNECT_WARM", "AT_DISCONNECT_OFF"
 
 
 class CoolerSubject(Subject):
-    """The cooler and the thermometer."""
+    """The cooler and the thermometer.
 
-    def __init__(self, thread: CameraThread, polling: NumberVector) -> None:
+    `measured` is told every reading, `refused` every device error that came instead of one. `blocked` tells
+    that the camera may be asked for temperatures, but told nothing (it waits for a trigger).
+    """
+
+    def __init__(
+        self,
+        thread: CameraThread,
+        polling: NumberVector,
+        measured: Callable[[Temperatures], None],
+        refused: Callable[[Refused], None],
+        blocked: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._thread = thread
         self._polling = polling
+        self._measured = measured
+        self._refused = refused
+        self._blocked = blocked
         self._camera: Camera | None = None
-        self._target: float | None = None
+        self._target: float | None = None  # where to; None: not cooling
+        self._programmed = 0.0  # the set point that the camera has; on a ramp it is on its way
+        self._ramped_at = 0.0  # monotonic
         self._warming = False
+        self._restore: float | None = None  # where a lost camera was cooling to
+        self._bad = 0
+        self._complaint: Refused | None = None
         self._last: Temperatures | None = None
         self._sent_at = 0.0
+        self._reach = Reach()
         self.temperature = NumberVector(
             "CCD_TEMPERATURE",
             "Temperature",
             MAIN_CONTROL,
-            (NumberElement("CCD_TEMPERATURE_VALUE", "Temperature (C)", 0, "%5.2f", -50, 50),),
+            (NumberElement(VALUE, "Temperature (C)", 0, "%5.2f", -50, 50),),
             permission=Permission.RW,
             timeout=TIMEOUT,
             on_request=self._set_temperature,
+        )
+        self.ramp = NumberVector(
+            "CCD_TEMP_RAMP",
+            "Temp. Ramp",
+            MAIN_CONTROL,
+            (
+                NumberElement("RAMP_SLOPE", "Max. dT (C/min)", 0, "%.f", 0, 30, 1),
+                NumberElement("RAMP_THRESHOLD", "Threshold (C)", 0.2, "%.1f", 0.1, 2, 0.1),
+            ),
+            permission=Permission.RW,
+            timeout=TIMEOUT,
         )
         self.cooler = SwitchVector(
             "CCD_COOLER",
@@ -72,11 +118,26 @@ class CoolerSubject(Subject):
             (NumberElement("CCD_COOLER_VALUE", "Cooling Power (%)", 0, "%+06.2f", 0, 100),),
             permission=Permission.RO,
         )
+        self.at_disconnect = SwitchVector(
+            "COOLER_AT_DISCONNECT",
+            "Cooler at Disconnect",
+            OPTIONS,
+            (
+                SwitchElement(KEEP, "Keep as it is", True),
+                SwitchElement(WARM, "Warm up"),
+                SwitchElement(POWER_OFF, "Switch off"),
+            ),
+            permission=Permission.RW,
+            rule=Rule.ONE_OF_MANY,
+        )
 
     def vectors(self) -> Sequence[Vector[Any]]:
         if self._regulated:
-            return (self.temperature, self.cooler, self.power)
+            return (self.temperature, self.ramp, self.cooler, self.power, self.at_disconnect)
         return (self.temperature,)
+
+    def saved(self) -> Sequence[Vector[Any]]:
+        return (self.ramp, self.at_disconnect)
 
     @property
     def _regulated(self) -> bool:
@@ -87,21 +148,50 @@ class CoolerSubject(Subject):
         """What was measured last."""
         return self._last
 
-    # --- the camera's side ---
+    @property
+    def target(self) -> float | None:
+        """Where the cooler is to bring the CCD, degC; None when it does not cool."""
+        return self._target
+
+    # --- the camera comes and goes ---
 
     def connect(self, camera: Camera) -> None:
         self._camera = camera
+        self._target = None
         self._warming = False
+        self._bad = 0
+        self._last = None
+        self._reach.restart()
         self.temperature.permission = Permission.RW if self._regulated else Permission.RO
         low, high = camera.set_point_range
-        self.temperature.set_limits("CCD_TEMPERATURE_VALUE", minimum=low, maximum=high)
-        temperatures = camera.temperatures()
-        cooling = self._regulated and temperatures.cooling
-        self._target = camera.set_point() if cooling else None
+        self.temperature.set_limits(VALUE, minimum=low, maximum=high)
+        try:
+            temperatures = self._measure(camera)
+        except Refused as error:
+            # The camera is too warm, or its supply is bad: it works, and the polling will tell.
+            self._complaint = error
+            return
+        # A cooler that was left running goes on as it was.
+        if self._regulated and temperatures.cooling:
+            self._warming = temperatures.warming_up
+            self._target = None if self._warming else camera.set_point()
+        self._programmed = self._target or 0.0
         self._publish(temperatures)
 
     def started(self) -> None:
+        if self._complaint is not None:
+            self._refused(self._complaint)
+            self._complaint = None
         self._poll_later()
+
+    def leave(self, camera: Camera) -> None:
+        policy = self.at_disconnect.selected
+        if not self._regulated or self._last is None or not self._last.cooling or policy == KEEP:
+            return
+        if policy == WARM:
+            camera.warm_up()
+        else:
+            camera.cooler_off()
 
     def disconnect(self) -> None:
         self._camera = None
@@ -110,87 +200,148 @@ class CoolerSubject(Subject):
         for vector in (self.temperature, self.cooler, self.power):
             vector.set(state=State.IDLE)
 
+    def lost(self) -> None:
+        target = self._target
+        super().lost()
+        self._restore = target
+
+    def back(self, camera: Camera) -> None:
+        """A camera that lost its supply has stopped cooling: it goes on to where it was going."""
+        target, self._restore = self._restore, None
+        self.connect(camera)
+        if target is not None and (self._last is None or not self._last.cooling):
+            self._cool(target)
+            self.cooler.select(ON, state=State.OK, message=f"Cooling to {target:g} °C again")
+
+    # --- polling ---
+
+    def _interval(self) -> float:
+        return min(self._polling["PERIOD_MS"] / 1000, MAX_POLL_INTERVAL)
+
     def _poll_later(self) -> None:
-        interval = min(self._polling["PERIOD_MS"] / 1000, MAX_POLL_INTERVAL)
-        self._thread.post(Priority.POLL, self._poll, delay=interval, failed=self._poll_failed)
+        self._thread.post(Priority.POLL, self._poll, delay=self._interval(), failed=self._poll_failed)
+
+    def _measure(self, camera: Camera) -> Temperatures:
+        """Raises `ProtocolError` for a reading that cannot be true."""
+        measured = camera.temperatures()
+        low, high = PLAUSIBLE
+        if not (low <= measured.ccd <= high and 0 <= measured.power <= MAX_POWER):
+            raise ProtocolError(f"{measured.ccd:g} °C at {measured.power:g} % power is not believed")
+        return measured
 
     def _poll(self) -> None:
         if self._camera is None:
             return
-        self._publish(self._camera.temperatures())
-        self._finish_warm_up()
+        measured = self._measure(self._camera)
+        self._bad = 0
+        self._publish(measured)
+        if not self._blocked():
+            self._step_ramp()
+            if self._warming and measured.at_ambient:
+                self._switch_off("The CCD is at ambient temperature; the cooler is off")
         self._poll_later()
 
     def _poll_failed(self, error: Exception) -> None:
-        if self._camera is not None:
-            self.temperature.refuse(f"The temperature cannot be read: {explain(error)}")
-            self._poll_later()
+        if self._camera is None:
+            return
+        self._poll_later()
+        if isinstance(error, Refused):
+            self._refused(error)
+        before = self._bad
+        # After a time-out it was asked several times already, and each took seconds.
+        self._bad += BAD_READINGS if isinstance(error, TimedOut) else 1
+        if self._bad >= BAD_READINGS:
+            # Once said, further updates only keep the state.
+            reason = f"No temperature can be read: {explain(error)}" if before < BAD_READINGS else None
+            self.temperature.set(state=State.ALERT, message=reason, level=Level.ERROR)
 
     def repeat(self) -> None:
-        """During a long transfer no question can be asked: sends the last reading again when it is time."""
-        interval = min(self._polling["PERIOD_MS"] / 1000, MAX_POLL_INTERVAL)
-        if time.monotonic() - self._sent_at >= interval:
+        """During a long transfer nothing can be asked: sends the last reading again when it is time."""
+        if time.monotonic() - self._sent_at >= self._interval():
             self._sent_at = time.monotonic()
             self.temperature.set()
 
     def _publish(self, measured: Temperatures) -> None:
         self._last = measured
+        self._show(measured)
+        self._measured(measured)
+
+    def _show(self, measured: Temperatures) -> None:
         self._sent_at = time.monotonic()
+        message = None
         if self._target is None:
             state = State.BUSY if self._warming else State.IDLE
         else:
-            state = State.OK if abs(measured.ccd - self._target) <= REACHED else State.BUSY
-        self.temperature.set({"CCD_TEMPERATURE_VALUE": measured.ccd}, state=state)
+            there = abs(measured.ccd - self._target) <= self.ramp["RAMP_THRESHOLD"]
+            state = State.OK if there else State.BUSY
+            if self._reach.lost(measured, self._target):
+                message = (
+                    f"The cooler is at full power and {self._target:g} °C is out of reach: "
+                    "raise the set point, or turn the fan to full"
+                )
+        self.temperature.set({VALUE: measured.ccd}, state=state, message=message, level=Level.WARNING)
         if self._regulated:
-            if not (measured.cooling or self._warming):
-                self.cooler.select(OFF, state=State.IDLE)
-            else:
+            self._show_cooler(measured)
+
+    def _show_cooler(self, measured: Temperatures) -> None:
+        if self.cooler.state is not State.ALERT:
+            if measured.cooling or self._warming:
                 self.cooler.select(ON, state=State.BUSY if self._warming else State.OK)
-            power_state = State.OK if measured.cooling else State.IDLE
-            self.power.set({"CCD_COOLER_VALUE": measured.power}, state=power_state)
+            else:
+                self.cooler.select(OFF, state=State.IDLE)
+        power_state = State.OK if measured.cooling else State.IDLE
+        self.power.set({"CCD_COOLER_VALUE": min(measured.power, 100.0)}, state=power_state)
 
-    def _finish_warm_up(self) -> None:
-        if self._warming and self._last is not None and self._last.at_ambient:
-            self._switch_off("The CCD is at ambient temperature; the cooler is off.")
+    # --- cooling and warming, in the camera thread ---
 
-    # --- the clients' side ---
+    def _cool(self, target: float) -> None:
+        """Cools to `target`, by way of a ramp if one is set."""
+        assert self._camera is not None
+        low, high = self._camera.set_point_range
+        programmed = target
+        if self.ramp["RAMP_SLOPE"] and self._last is not None:
+            programmed = min(max(self._last.ccd, low), high)
+        self._camera.cool_to(programmed)
+        self._programmed = programmed
+        self._target = target
+        self._ramped_at = time.monotonic()
+        self._warming = False
+        self._reach.restart()
 
-    def _set_temperature(self, request: Request[float]) -> None:
-        target = request.values["CCD_TEMPERATURE_VALUE"]
-        self.temperature.set(state=State.BUSY)  # at once; clients look at the updates after this one
-
-        def work() -> None:
-            assert self._camera is not None
-            self._camera.cool_to(target)
-            self._target = target
-            self._warming = False
-            self._publish(self._camera.temperatures())
-
-        self._thread.post(Priority.CONTROL, work, failed=lambda error: self._failed(self.temperature, error))
-
-    def _set_cooler(self, request: Request[bool]) -> None:
-        if request.values[ON]:
-            work = self._switch_on
-        elif self.cooler[OFF]:
-            self.cooler.set(state=State.IDLE)
+    def _step_ramp(self) -> None:
+        now = time.monotonic()
+        if self._camera is None or self._target is None or self._programmed == self._target:
             return
-        elif self._warming:
-            work = self._force_off
+        if (elapsed := now - self._ramped_at) < RAMP_INTERVAL:
+            return
+        slope = self.ramp["RAMP_SLOPE"]
+        step = slope * elapsed / 60 if slope else abs(self._target - self._programmed)
+        if self._target < self._programmed:
+            programmed = max(self._target, self._programmed - step)
         else:
-            work = self._warm_up
-        self.cooler.set(state=State.BUSY)
-        self._thread.post(Priority.CONTROL, work, failed=lambda error: self._failed(self.cooler, error))
+            programmed = min(self._target, self._programmed + step)
+        self._camera.cool_to(programmed)
+        self._programmed = programmed
+        self._ramped_at = now
+
+    def _cool_to(self, target: float) -> None:
+        self._cool(target)
+        if self.cooler.state is State.ALERT:
+            self.cooler.set(state=State.OK)
+        self._look()
 
     def _switch_on(self) -> None:
         assert self._camera is not None
         target = self._target if self._target is not None else self._camera.set_point()
-        self._camera.cool_to(target)
-        self._target = target
-        self._warming = False
+        self._cool(target)
         self.cooler.select(ON, state=State.OK, message=f"Cooling to {target:g} °C")
-        self._publish(self._camera.temperatures())
+        self._look()
 
-    def _warm_up(self) -> None:
+    def _off(self) -> None:
+        """The first time warm, then off at once."""
+        if self._warming or self._target is None:
+            self._switch_off("The cooler is off")
+            return
         assert self._camera is not None
         self._camera.warm_up()
         self._target = None
@@ -200,10 +351,7 @@ class CoolerSubject(Subject):
             state=State.BUSY,
             message="Warming up to ambient before the cooler goes off; switch it off again to force it",
         )
-        self._publish(self._camera.temperatures())
-
-    def _force_off(self) -> None:
-        self._switch_off("The cooler is off.")
+        self._look()
 
     def _switch_off(self, message: str) -> None:
         assert self._camera is not None
@@ -211,7 +359,53 @@ class CoolerSubject(Subject):
         self._warming = False
         self._target = None
         self.cooler.select(OFF, state=State.IDLE, message=message)
-        self._publish(self._camera.temperatures())
+        self._look()
 
-    def _failed(self, vector: Vector[Any], error: Exception) -> None:
-        vector.refuse(explain(error))
+    def _look(self) -> None:
+        """Shows what an order did. It was carried out, so a reading that fails is the polling's business."""
+        assert self._camera is not None
+        try:
+            measured = self._measure(self._camera)
+        except Disconnected:
+            raise
+        except QsiError as error:
+            log.warning("%s", error)
+            if self._last is not None:
+                self._show(self._last)
+        else:
+            self._publish(measured)
+
+    # --- requests ---
+
+    def _set_temperature(self, request: Request[float]) -> None:
+        target = request.values[VALUE]
+        # At once; clients look at the updates after this one. The value stays what was measured.
+        self.temperature.set(state=State.BUSY)
+        self._post(lambda: self._cool_to(target), self.temperature)
+
+    def _set_cooler(self, request: Request[bool]) -> None:
+        if request.values[ON]:
+            work = self._switch_on
+        elif self.cooler[OFF] and self.cooler.state is State.IDLE and self._target is None:
+            self.cooler.set(state=State.IDLE)
+            return
+        else:
+            work = self._off
+        self.cooler.set(state=State.BUSY)
+        self._post(work, self.cooler)
+
+    def _post(self, work: Callable[[], None], vector: Vector[Any], delay: float = 0.0) -> None:
+        def failed(error: Exception) -> None:
+            if isinstance(error, Refused):
+                self._refused(error)
+            vector.refuse(explain(error))
+
+        def step() -> None:
+            if self._camera is None:
+                return
+            if self._blocked():
+                self._post(work, vector, BLOCKED_POLL)
+            else:
+                work()
+
+        self._thread.post(Priority.CONTROL, step, delay=delay, failed=failed)

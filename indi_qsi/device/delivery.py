@@ -1,58 +1,81 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From an image in memory to a FITS file at the clients: the frame thread.
+"""From an image in memory to a file, at the clients or on the disk: the frame thread.
 
-Making a file takes some ten milliseconds, during which a guide pulse must not wait; so it is not the camera
-thread's work.
+Making a file takes some ten milliseconds, compressing and saving it much longer; a guide pulse must not wait
+for that, so it is not the camera thread's work.
+
+A picture that is to be saved is written before anything is told: CCD_FILE_PATH, then CCD1, then CCD_EXPOSURE.
+One that cannot be saved goes to the clients in any mode, and CCD_EXPOSURE ends as Alert.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from indi_qsi.device.geometry import DARK, FRAME_NAMES
+from indi_qsi.device import compression, files
 from indi_qsi.device.subject import IMAGE_INFO, Subject, explain
-from indi_qsi.properties import BlobElement, BlobVector, Vector
-from indi_qsi.version import VERSION
+from indi_qsi.device.upload import Mode, Plan, UploadSubject
+from indi_qsi.properties import BlobElement, BlobVector, Level, Vector
+from usbproto.errors import QsiError
 
 if TYPE_CHECKING:
     from indi_qsi.device.exposure import Run
     from indi_qsi.fits import Card
-    from usbproto.camera import Camera, Image, Temperatures
+    from indi_qsi.links.frame import Frame
+    from usbproto.camera import Camera, Image
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = 60.0  # s, advisory
 BLOB = "CCD1"
-FORMAT = ".fits"
-# One picture in the making and one that waits; the camera thread makes no more before.
-WAITING = 1
 STOP_TIME = 5.0  # s
+# The largest file takes 20 s on a slow USB stick; a disk that needs three times that does not answer.
+LIMIT = 60.0  # s
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image on its way into a file, and what is to become of it."""
+
+    run: Run
+    image: Image
+    plan: Plan
+    limit: threading.Timer  # ends the run as failed, unless cancelled
+
+
+class NotSaved(QsiError):
+    """The picture went to the clients, because it could not be saved."""
 
 
 class DeliverySubject(Subject):
     """CCD1, and the thread that fills it.
 
-    `finished` ends a run well (with something to send), `fail` badly; `measured` gives the last temperatures.
+    `cards` makes the header's records; `finished` ends a run well (with something to send), `fail` badly.
+    What the sending raises passes through `finished` and leaves the run to `fail`. A picture that takes more
+    than `limit` seconds ends its run as failed.
     """
 
     def __init__(
         self,
-        device_name: str,
+        cards: Callable[[Run, Image], list[Card]],
         finished: Callable[[Run, Callable[[], None]], None],
         fail: Callable[[Run, str], None],
-        measured: Callable[[], Temperatures | None],
+        upload: UploadSubject,
+        limit: float = LIMIT,
     ) -> None:
-        self._device_name = device_name
+        self._cards = cards
         self._finished = finished
         self._fail = fail
-        self._measured = measured
-        self._camera: Camera | None = None
-        self._work: queue.Queue[tuple[Run, Image, list[Card]] | None] = queue.Queue(WAITING)
+        self._upload = upload
+        self._limit = limit
+        # One picture in the making, and one that waits; nobody delivers more before.
+        self._waiting: Picture | None = None
+        self._stopping = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._serve, name="frames", daemon=True)
         self._thread.start()
         self.blob = BlobVector(BLOB, "Image Data", IMAGE_INFO, (BlobElement(BLOB, "Image"),), timeout=TIMEOUT)
@@ -61,81 +84,167 @@ class DeliverySubject(Subject):
         return (self.blob,)
 
     def connect(self, camera: Camera) -> None:
-        self._camera = camera
         # astropy is slow to import: now, in this thread's time, rather than when the first picture waits.
         threading.Thread(target=_import_astropy, name="import", daemon=True).start()
 
-    def disconnect(self) -> None:
-        self._camera = None
+    @property
+    def backlog(self) -> bool:
+        """Whether a picture waits already."""
+        return self._waiting is not None
 
     def deliver(self, run: Run, image: Image) -> None:
-        """Takes over the image; the run's end is told by `finished` or `fail`. Camera thread."""
-        assert self._camera is not None
-        self._work.put((run, image, header_cards(self._device_name, run, self._camera, self._measured())))
+        """Takes over the image; the run's end is told by `finished` or `fail`. Never waits.
+
+        Not to be called while there is a `backlog`.
+        """
+        picture = Picture(run, image, self._upload.plan(), self._timer(run))
+        with self._changed:
+            self._waiting = picture
+            self._changed.notify()
 
     def stop(self) -> None:
         """Ends the thread after what it has at hand."""
-        self._work.put(None)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
         self._thread.join(STOP_TIME)
+        if self._thread.is_alive():
+            log.error("a picture was not saved or sent within %.0f s", STOP_TIME)
+
+    def _timer(self, run: Run) -> threading.Timer:
+        timer = threading.Timer(self._limit, self._expired, (run,))
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _expired(self, run: Run) -> None:
+        """Nothing can end a write to a disk that hangs; but the run ends, and the next one gets its turn."""
+        with self._changed:
+            if self._waiting is not None and self._waiting.run is run:
+                self._waiting = None
+        within = f"within {self._limit:g} s"
+        self._fail(run, f"The picture was not saved and sent {within}; does the disk of UPLOAD_DIR answer?")
+
+    # --- the frame thread ---
 
     def _serve(self) -> None:
-        while (item := self._work.get()) is not None:
-            run, image, cards = item
+        while (picture := self._next()) is not None:
             try:
-                self._make(run, image, cards)
+                self._make(picture)
+            except NotSaved as error:
+                self._fail(picture.run, error.explain())
             except Exception as error:
                 log.exception("a picture could not be made into a file")
-                self._fail(run, f"The picture could not be made into a file: {explain(error)}")
-            del item, run, image, cards  # they keep the picture's memory
+                self._fail(picture.run, f"The picture could not be made into a file: {explain(error)}")
+            picture.limit.cancel()
+            del picture  # it keeps the image's memory
 
-    def _make(self, run: Run, image: Image, cards: list[Card]) -> None:
-        from indi_qsi import fits
-        from indi_qsi.links.frame import Frame
+    def _next(self) -> Picture | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is not None or self._stopping)
+            picture, self._waiting = self._waiting, None
+            return picture
 
-        header = fits.render_header(image.geometry.shape, cards)
-        frame = Frame(fits.file_size(len(header), image.geometry.shape), FORMAT)
+    def _make(self, picture: Picture) -> None:
+        plan = picture.plan
+        with self._frame(picture) as frame:
+            saved, problem = self._save(picture, frame)
+            if saved is not None and plan.mode is Mode.LOCAL:
+                self._tell(picture.run, saved)
+                return
+            with self._to_send(plan, frame) as sent:
+                self._tell(picture.run, saved, sent, problem)
+
+    def _frame(self, picture: Picture) -> Frame:
+        if picture.plan.native:
+            return native_frame(picture.image)
+        return fits_frame(picture.image, self._cards(picture.run, picture.image))
+
+    def _save(self, picture: Picture, frame: Frame) -> tuple[files.Saved | None, NotSaved | None]:
+        if picture.plan.mode is Mode.CLIENT:
+            return None, None
+        run = picture.run
+        assert run.opened_wall is not None  # no image without an exposure
         try:
-            fits.write_file(frame.buffer, header, image.pixels, image.adjustment)
-            frame.seal()
-            self._finished(run, lambda: self.blob.send(BLOB, frame))
-        finally:
-            frame.release()
+            return picture.plan.save(frame.buffer, run.opened_wall + run.duration), None
+        except QsiError as error:
+            return None, NotSaved(f"{error.explain()}. The picture was sent to the clients")
+
+    def _to_send(self, plan: Plan, frame: Frame) -> Frame:
+        """The frame as the clients get it, with a reference of its own."""
+        if plan.compress:
+            try:
+                return compression.pack(frame)
+            except compression.CompressionError as error:
+                self._upload.compression.set(
+                    message=f"{error.explain()}. The picture is sent uncompressed", level=Level.WARNING
+                )
+        return frame.hold()
+
+    def _tell(
+        self,
+        run: Run,
+        saved: files.Saved | None,
+        frame: Frame | None = None,
+        problem: NotSaved | None = None,
+    ) -> None:
+        told = False
+
+        def send() -> None:
+            nonlocal told
+            told = True
+            if saved is not None:
+                self._upload.written(saved)
+            if frame is not None:
+                self.blob.send(BLOB, frame)
+            if problem is not None:
+                raise problem
+
+        self._finished(run, send)
+        if saved is not None and not told:
+            files.discard(saved)  # the run was aborted meanwhile
 
 
-def header_cards(device: str, run: Run, camera: Camera, measured: Temperatures | None) -> list[Card]:
-    """The header's records but for the mandatory ones, in INDI's order."""
-    from indi_qsi.fits import Card
+def fits_frame(image: Image, cards: Sequence[Card]) -> Frame:
+    """An image as a FITS file."""
+    from indi_qsi import fits
+    from indi_qsi.links.frame import Frame
 
-    g, details = run.exposure.geometry, camera.details
-    name = FRAME_NAMES[run.frame_type]
-    assert run.opened_wall is not None  # no image without an exposure
-    return [
-        Card("ROWORDER", "TOP-DOWN", "row order"),
-        Card("INSTRUME", device, "camera name"),
-        Card("CAMMODEL", camera.identity.model, "camera model"),
-        Card("EXPTIME", run.duration, "[s] total exposure time"),
-        Card("DARKTIME", run.duration if run.frame_type == DARK else None, "[s] dark exposure time"),
-        Card("CCD-TEMP", measured.ccd if measured else None, "[degC] CCD temperature"),
-        Card("PIXSIZE1", details.pixel_width, "[um] pixel size X, unbinned"),
-        Card("PIXSIZE2", details.pixel_height, "[um] pixel size Y, unbinned"),
-        Card("XBINNING", g.bin_x, "binning X"),
-        Card("YBINNING", g.bin_y, "binning Y"),
-        Card("XPIXSZ", details.pixel_width * g.bin_x, "[um] pixel size X, binned"),
-        Card("YPIXSZ", details.pixel_height * g.bin_y, "[um] pixel size Y, binned"),
-        Card("XORGSUBF", g.x, "frame origin X in binned pixels"),
-        Card("YORGSUBF", g.y, "frame origin Y in binned pixels"),
-        Card("FRAME", name, "frame type"),
-        Card("IMAGETYP", f"{name} Frame", "frame type"),
-        Card("EGAIN", camera.electrons_per_adu, "[e-/ADU] gain"),
-        Card("DATE-OBS", fits_time(run.opened_wall), "UTC, start of the exposure"),
-        Card("DATE-END", fits_time(run.opened_wall + run.duration), "UTC, end of the exposure"),
-        Card("SWCREATE", f"indi-qsi {VERSION}", "program that made this file"),
-    ]
+    header = fits.render_header(image.geometry.shape, cards)
+    frame = Frame(fits.file_size(len(header), image.geometry.shape), ".fits")
+    try:
+        at = 0
+        for piece in fits.pieces(header, image.pixels, image.adjustment):
+            frame.write(at, piece)
+            at += len(piece)
+        frame.seal()
+    except BaseException:
+        frame.release()
+        raise
+    return frame
 
 
-def fits_time(unix: float) -> str:
-    """UTC as FITS wants it: no zone, milliseconds."""
-    return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+def native_frame(image: Image) -> Frame:
+    """An image as its bare pixels, row by row from the top, little-endian; auto-zero applied."""
+    from indi_qsi.fits import WORK_BYTES
+    from indi_qsi.links.frame import Frame
+    from usbproto.frames import adjust_zero
+
+    rows, columns = image.geometry.shape
+    frame = Frame(image.geometry.bytes, ".bin")
+    try:
+        step = max(1, WORK_BYTES // (columns * 2))
+        at = 0
+        for top in range(0, rows, step):
+            block = adjust_zero(image.pixels[top : top + step].astype("=u2"), image.adjustment)
+            data = block.astype("<u2", copy=False).tobytes()
+            frame.write(at, memoryview(data))
+            at += len(data)
+        frame.seal()
+    except BaseException:
+        frame.release()
+        raise
+    return frame
 
 
 def _import_astropy() -> None:

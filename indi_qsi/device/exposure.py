@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""CCD_EXPOSURE and CCD_ABORT_EXPOSURE: the life of one exposure after another.
+"""CCD_EXPOSURE, CCD_ABORT_EXPOSURE, CCD_FAST_TOGGLE, CCD_FAST_COUNT: one exposure after another.
 
     request -> Busy (duration) -> Busy (remaining, each second) -> Busy 0 -> BLOB -> Ok 0
     failure -> Alert 0        abort -> Idle 0        a request while Busy: abort, then the new one
@@ -7,6 +7,9 @@
 Every exposure is a `Run`. Whoever ends a run (the picture, a failure, an abort, a newer request, the camera's
 leaving) takes it away under the lock; what comes later for that run finds it gone and stays silent. So there
 is exactly one final state for each.
+
+In fast mode the next run starts as soon as the pixels of the one before are in memory; that one is then
+answered Ok, and its picture follows.
 """
 
 from __future__ import annotations
@@ -15,10 +18,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from indi_qsi.device.geometry import BIAS, SHUTTER_OPEN, GeometrySubject
-from indi_qsi.device.subject import MAIN_CONTROL, Subject, explain
+from indi_qsi.device.phase import Phase, PhaseSubject
+from indi_qsi.device.subject import MAIN_CONTROL, OPTIONS, Subject, explain
 from indi_qsi.device.worker import CameraThread, Job, Priority
 from indi_qsi.properties import (
     Level,
@@ -32,28 +36,41 @@ from indi_qsi.properties import (
     SwitchVector,
     Vector,
 )
-from usbproto.errors import BadArgument, Disconnected, TimedOut
+from usbproto.errors import BadArgument, Disconnected, NoCamera, ProtocolError, QsiError, Refused, TimedOut
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera, Exposure, Image
 
 TIMEOUT = 60.0  # s, advisory
 VALUE = "CCD_EXPOSURE_VALUE"
+MAX_FAST_COUNT = 100_000
 COUNTDOWN = 1.0  # s between updates of the remaining time
 # The end of an exposure is noticed within this time; each question costs the camera a few ms.
-READY_INTERVAL = 0.015  # s
+READY_INTERVAL = 0.010  # s
+# A readout like the one before takes as long; for this part of it there is nothing to be asked.
+SURE_PART = 0.9
+TRIGGER_INTERVAL = 0.05  # s between questions whether the trigger came
+TRIGGER_LIMIT = 4 * 3600.0  # s; nobody waits longer than the longest exposure
+BACKLOG_INTERVAL = 0.02  # s between looks whether the pictures before are on their way
+WHEEL_INTERVAL = 0.1  # s between looks whether the filter wheel has stopped
 # The slowest readout (9 million pixels at 800 kHz) takes 12 s; a camera that needs five times that is stuck.
 READOUT_LIMIT = 60.0  # s
+NO_TRIGGER = "TRIGGER_OFF"
 
 
 @dataclass(eq=False)
 class Run:
-    """One exposure. `opened` (monotonic) and `opened_wall` (Unix time), s, are None before the shutter is."""
+    """One exposure. `opened` (monotonic) and `opened_wall` (Unix time), s, are None before the shutter is.
+
+    `continued`: the next one of a fast series has begun; this one's picture is still to come.
+    """
 
     exposure: Exposure
     frame_type: str
+    asked: float
     opened: float | None = None
     opened_wall: float | None = None
+    continued: bool = False
 
     @property
     def duration(self) -> float:
@@ -67,28 +84,53 @@ class Run:
         return max(0.0, self.opened + self.duration - time.monotonic())
 
 
-class ExposureSubject(Subject):
-    """Starts, watches and ends exposures; hands the images to `deliver`.
+class Surroundings(Protocol):
+    """What the rest of the device has to say about exposures. All but `prepare` in the camera thread."""
 
-    `deliver(run, image)` is called in the camera thread and must not keep it; it ends the run with `finished`
-    or `fail`. `repeat` is called during a transfer, when no other job can run.
-    """
+    def prepare(self) -> None:
+        """Before anything starts, in the thread of the request. Raises `QsiError` to refuse."""
+
+    def wheel_moving(self) -> bool:
+        """Whether the filter wheel is on its way, so that the exposure must wait."""
+
+    def trigger(self) -> str:
+        """Which external trigger starts exposures: an element of EXTERNAL_TRIGGER."""
+
+    def high_speed(self) -> bool:
+        """Whether exposures are to be taken by high speed readout."""
+
+    def opened(self, run: Run) -> None:
+        """The shutter has opened: facts for the header may be noted."""
+
+    def transferring(self) -> None:
+        """Called often during a transfer, when no other job can run."""
+
+    def backlog(self) -> bool:
+        """Whether `deliver` has its hands full."""
+
+    def deliver(self, run: Run, image: Image) -> None:
+        """Takes over an image; `finished` or `fail` tells its end. Must not keep the camera thread."""
+
+
+class ExposureSubject(Subject):
+    """Starts, watches and ends exposures."""
 
     def __init__(
         self,
         thread: CameraThread,
         geometry: GeometrySubject,
-        deliver: Callable[[Run, Image], None],
-        repeat: Callable[[], None],
+        phase: PhaseSubject,
+        surroundings: Surroundings,
     ) -> None:
         self._thread = thread
         self._geometry = geometry
-        self._deliver = deliver
-        self._repeat = repeat
+        self._phase = phase
+        self._around = surroundings
         self._camera: Camera | None = None
         self._run: Run | None = None
         self._lock = threading.RLock()
         self._jobs: list[Job] = []
+        self._readout: tuple[object, float] = (None, 0.0)  # what was read out last, and how long it took, s
         self.exposure = NumberVector(
             "CCD_EXPOSURE",
             "Expose",
@@ -109,65 +151,107 @@ class ExposureSubject(Subject):
             timeout=TIMEOUT,
             on_request=self._abort_requested,
         )
+        self.fast = SwitchVector(
+            "CCD_FAST_TOGGLE",
+            "Fast Exposure",
+            OPTIONS,
+            (SwitchElement("INDI_ENABLED", "Enabled"), SwitchElement("INDI_DISABLED", "Disabled", True)),
+            permission=Permission.RW,
+            rule=Rule.ONE_OF_MANY,
+        )
+        self.fast_count = NumberVector(
+            "CCD_FAST_COUNT",
+            "Fast Count",
+            OPTIONS,
+            (NumberElement("FRAMES", "Frames", 1, "%.f", 0, MAX_FAST_COUNT, 1),),
+            permission=Permission.RW,
+        )
 
     def vectors(self) -> Sequence[Vector[Any]]:
-        return (self.exposure, self.abort)
+        return (self.exposure, self.abort, self.fast, self.fast_count)
+
+    def saved(self) -> Sequence[Vector[Any]]:
+        return (self.fast,)
 
     def connect(self, camera: Camera) -> None:
         self._camera = camera
-        self.exposure.set_limits(VALUE, minimum=camera.min_exposure, maximum=camera.max_exposure)
+        self.show_limits(camera)
         self.exposure.set({VALUE: 0}, state=State.IDLE)
         self.abort.set({"ABORT": False}, state=State.IDLE)
+        self.fast_count.set({"FRAMES": 1}, state=State.IDLE)
+
+    def show_limits(self, camera: Camera) -> None:
+        """Tells the valid range, which depends on the shutter priority; not during an exposure."""
+        limits = camera.min_exposure, camera.max_exposure
+        if self.exposure.limits(VALUE) != limits:
+            # This sends the vector, and the end of the exposure before must not be told twice.
+            self.exposure.set(state=State.IDLE)
+            self.exposure.set_limits(VALUE, minimum=limits[0], maximum=limits[1])
 
     def leave(self, camera: Camera) -> None:
         if self._run is not None:
-            camera.abort_exposure()
+            self._abort_camera(camera)
 
     def disconnect(self) -> None:
-        self.end("The camera was disconnected during the exposure")
-        self._camera = None
-
-    def end(self, reason: str) -> None:
-        """Ends the run, if there is one, as failed."""
         with self._lock:
             if self._run is not None:
-                self._conclude(State.ALERT, reason)
+                phase = self._phase.phase.value.lower()
+                self._conclude(State.ALERT, f"The camera was disconnected during the exposure ({phase})")
+        self._camera = None
+
+    def back(self, camera: Camera) -> None:
+        self._camera = camera
 
     @property
     def running(self) -> bool:
+        """Whether an exposure has been asked for and not ended."""
         return self._run is not None
+
+    @property
+    def waiting_for_trigger(self) -> bool:
+        """Whether the camera waits for a trigger and may be sent next to nothing."""
+        return self._phase.phase is Phase.WAITING
 
     # --- requests ---
 
     def _requested(self, request: Request[float]) -> None:
-        from usbproto.camera import Exposure
-
-        frame_type = self._geometry.frame_type.selected or BIAS
-        duration = 0.0 if frame_type == BIAS else request.values[VALUE]
-        camera = self._camera
-        assert camera is not None  # the vector is only defined while connected
         try:
-            if frame_type != BIAS and duration == 0:
-                raise BadArgument(
-                    f"an exposure of 0 s is a bias: choose that frame type; "
-                    f"valid range {camera.min_exposure:g}..{camera.max_exposure:g} s"
-                )
-            camera.check_exposure(duration)
-            exposure = Exposure(duration, self._geometry.fitted(), frame_type in SHUTTER_OPEN)
-        except BadArgument as error:
+            run = self._new_run(request.values[VALUE])
+            self._around.prepare()
+        except QsiError as error:
             # A running exposure goes on: nothing was started, nothing is ended.
             if self._run is None:
-                self.exposure.refuse(str(error))
+                self.exposure.refuse(explain(error))
             else:
-                self.exposure.set(message=f"Ignored: {error}", level=Level.ERROR)
+                self.exposure.set(message=f"Ignored: {explain(error)}", level=Level.ERROR)
             return
         with self._lock:
             if self._run is not None:
                 self._forget()
                 self._post_abort()
-            run = self._run = Run(exposure, frame_type)
-            self.exposure.set({VALUE: duration}, state=State.BUSY)
-            self._post(run, self._start)
+            self._begin(run)
+
+    def _new_run(self, duration: float) -> Run:
+        """Raises `BadArgument`."""
+        from usbproto.camera import Exposure
+
+        camera = self._camera
+        if camera is None:
+            raise NoCamera("The camera is away", "It is used again as soon as it is back")
+        frame_type = self._geometry.frame_type.selected or BIAS
+        valid = f"valid range {camera.min_exposure:g}..{camera.max_exposure:g} s"
+        if frame_type == BIAS:
+            duration = 0.0
+        elif duration == 0:
+            raise BadArgument(f"an exposure of 0 s is a bias: choose that frame type; {valid}")
+        camera.check_exposure(duration)
+        exposure = Exposure(duration, self._geometry.fitted(), frame_type in SHUTTER_OPEN)
+        return Run(exposure, frame_type, time.monotonic())
+
+    def _begin(self, run: Run) -> None:
+        self._run = run
+        self.exposure.set({VALUE: run.duration}, state=State.BUSY)
+        self._post(run, self._start)
 
     def _abort_requested(self, request: Request[bool]) -> None:
         with self._lock:
@@ -189,48 +273,138 @@ class ExposureSubject(Subject):
                 step(run, camera)
 
         with self._lock:
-            self._jobs = [job for job in self._jobs if not job.cancelled][-2:]
-            self._jobs.append(
-                self._thread.post(
-                    Priority.EXPOSURE, work, delay=delay, failed=lambda error: self._failed(run, error)
+            if self._run is run:
+                # The countdown and one step: what was posted before those two is done.
+                self._jobs = self._jobs[-1:]
+                self._jobs.append(
+                    self._thread.post(
+                        Priority.EXPOSURE, work, delay=delay, failed=lambda error: self._failed(run, error)
+                    )
                 )
-            )
 
     def _start(self, run: Run, camera: Camera) -> None:
-        camera.start_exposure(run.exposure)
+        if self._around.wheel_moving():
+            self._post(run, self._start, WHEEL_INTERVAL)
+            return
+        self._enter(run, Phase.FLUSHING)
+        # High speed readout always opens the shutter, so darks and biases are taken without it.
+        if self._around.high_speed() and run.exposure.open_shutter:
+            self._high_speed(run, camera)
+        elif self._around.trigger() == NO_TRIGGER:
+            camera.start_exposure(run.exposure)
+            self._open(run, camera)
+        else:
+            try:
+                camera.start_exposure(run.exposure)
+            except Refused:
+                self._check_trigger(camera.state().state, camera)
+                raise
+            self._wait_trigger(run, camera)
+
+    def _wait_trigger(self, run: Run, camera: Camera) -> None:
+        from usbproto.packets import CameraState
+
+        state = camera.state().state
+        self._check_trigger(state, camera)
+        if state == CameraState.WAITING_FOR_TRIGGER:
+            self._enter(run, Phase.WAITING)
+            if time.monotonic() > run.asked + TRIGGER_LIMIT:
+                raise TimedOut("the wait for the trigger", TRIGGER_LIMIT)
+            self._post(run, self._wait_trigger, TRIGGER_INTERVAL)
+        else:
+            self._open(run, camera)
+
+    @staticmethod
+    def _check_trigger(state: int, camera: Camera) -> None:
+        """Raises `ProtocolError` when the camera has given up to wait, and makes it fit for the next."""
+        from usbproto.packets import CameraState, TriggerMode
+
+        if state == CameraState.ERROR:
+            camera.set_trigger(TriggerMode.CLEAR_ERROR)
+            raise ProtocolError("no trigger came in time", "Check the trigger's wiring and its edge")
+
+    def _open(self, run: Run, camera: Camera) -> None:
         run.opened, run.opened_wall = time.monotonic(), time.time()
+        self._around.opened(run)
+        self._enter(run, Phase.EXPOSING)
         self._count_down(run, camera)
         self._post(run, self._wait_ready, run.remaining)
 
     def _count_down(self, run: Run, camera: Camera) -> None:
         remaining = run.remaining
-        self._show(run, remaining)
-        if remaining > 0:
-            self._post(run, self._count_down, min(COUNTDOWN, remaining))
-
-    def _show(self, run: Run, remaining: float) -> None:
         with self._lock:
             if self._run is run:
                 self.exposure.set({VALUE: remaining}, state=State.BUSY)
+        if remaining > 0:
+            self._post(run, self._count_down, min(COUNTDOWN, remaining))
 
     def _wait_ready(self, run: Run, camera: Camera) -> None:
-        if camera.image_ready():
+        assert run.opened is not None
+        kind = run.exposure.geometry, camera.settings.fast_readout
+        ready = camera.image_ready()
+        took = time.monotonic() - (run.opened + run.duration)
+        if ready:
+            self._readout = kind, took
             self._read(run, camera)
             return
-        assert run.opened is not None
-        if time.monotonic() > run.opened + run.duration + READOUT_LIMIT:
+        self._enter(run, Phase.READING)
+        if took > READOUT_LIMIT:
             raise TimedOut("the readout of the sensor", READOUT_LIMIT)
-        self._post(run, self._wait_ready, READY_INTERVAL)
+        known, last = self._readout
+        sure = SURE_PART * last - took if known == kind else 0.0
+        self._post(run, self._wait_ready, max(READY_INTERVAL, sure))
 
     def _read(self, run: Run, camera: Camera) -> None:
         # Fresh memory each time: the image before may still be on its way into its file.
         target = memoryview(bytearray(run.exposure.geometry.bytes))
-        image = camera.read_image(target, lambda done: self._repeat())
-        if self._run is run:
-            self._deliver(run, image)
+        self._enter(run, Phase.DOWNLOADING)
+        self._have(run, camera, camera.read_image(target, self._progress(run, len(target))))
+
+    def _high_speed(self, run: Run, camera: Camera) -> None:
+        target = memoryview(bytearray(run.exposure.geometry.bytes))
+        camera.settle_gain(run.exposure.geometry)  # before the facts for the header are noted
+        run.opened, run.opened_wall = time.monotonic(), time.time()
+        self._around.opened(run)
+        self._have(run, camera, camera.expose_hsr(run.exposure, target, self._progress(run, len(target))))
+
+    def _progress(self, run: Run, total: int) -> Callable[[int], None]:
+        def tell(done: int) -> None:
+            self._around.transferring()
+            with self._lock:
+                if self._run is run:
+                    self._phase.enter(Phase.DOWNLOADING)
+                    self._phase.downloaded(done, total)
+
+        return tell
+
+    def _have(self, run: Run, camera: Camera, image: Image) -> None:
+        if self._around.backlog():
+            self._post(run, lambda run, camera: self._have(run, camera, image), BACKLOG_INTERVAL)
+            return
+        with self._lock:
+            if self._run is not run:
+                return
+            self._continue_series(run)
+        self._around.deliver(run, image)
+
+    def _continue_series(self, run: Run) -> None:
+        """In fast mode: this one is done, the next begins."""
+        left = int(self.fast_count["FRAMES"]) - 1
+        if not self.fast["INDI_ENABLED"] or left < 1:
+            return
+        run.continued = True
+        self.fast_count.set({"FRAMES": left}, state=State.BUSY)
+        self.exposure.set({VALUE: 0}, state=State.OK)
+        self._begin(Run(run.exposure, run.frame_type, time.monotonic()))
+
+    def _enter(self, run: Run, phase: Phase) -> None:
+        with self._lock:
+            if self._run is run:
+                self._phase.enter(phase)
 
     def _failed(self, run: Run, error: Exception) -> None:
-        self.fail(run, explain(error))
+        phase = self._phase.phase.value.lower()
+        self.fail(run, f"The exposure failed ({phase}): {explain(error)}")
         if not isinstance(error, Disconnected):
             self._post_abort()  # the camera may still be exposing
 
@@ -241,6 +415,8 @@ class ExposureSubject(Subject):
         with self._lock:
             if self._run is run:
                 self._conclude(State.ALERT, reason)
+            elif run.continued:
+                self.exposure.set(message=reason, level=Level.ERROR)
 
     def finished(self, run: Run, send: Callable[[], None]) -> None:
         """The picture is there: `send` it, unless the run has ended otherwise meanwhile. Any thread."""
@@ -248,9 +424,14 @@ class ExposureSubject(Subject):
             if self._run is run:
                 send()
                 self._conclude(State.OK)
+            elif run.continued:
+                send()
 
     def _conclude(self, state: State, message: str | None = None) -> None:
         self._forget()
+        self._phase.enter(Phase.IDLE)
+        if self.fast_count.state is State.BUSY:
+            self.fast_count.set({"FRAMES": 1}, state=State.IDLE)
         self.exposure.set({VALUE: 0}, state=state, message=message, level=Level.ERROR)
 
     def _forget(self) -> None:
@@ -262,6 +443,14 @@ class ExposureSubject(Subject):
     def _post_abort(self) -> None:
         def work() -> None:
             if self._camera is not None:
-                self._camera.abort_exposure()
+                self._abort_camera(self._camera)
 
         self._thread.post(Priority.ABORT, work)
+
+    def _abort_camera(self, camera: Camera) -> None:
+        from usbproto.packets import CameraState, TriggerMode
+
+        if self._around.trigger() != NO_TRIGGER and camera.state().state == CameraState.WAITING_FOR_TRIGGER:
+            camera.set_trigger(TriggerMode.END_LONG_WAIT)
+        else:
+            camera.abort_exposure()

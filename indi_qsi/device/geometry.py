@@ -67,6 +67,15 @@ class GeometrySubject(Subject):
             timeout=TIMEOUT,
             on_request=self._set_binning,
         )
+        self.reset = SwitchVector(
+            "CCD_FRAME_RESET",
+            "Frame Values",
+            IMAGE_SETTINGS,
+            (SwitchElement("RESET", "Reset"),),
+            permission=Permission.WO,
+            rule=Rule.ONE_OF_MANY,
+            on_request=self._reset,
+        )
         self.frame_type = SwitchVector(
             "CCD_FRAME_TYPE",
             "Type",
@@ -93,19 +102,18 @@ class GeometrySubject(Subject):
         )
 
     def vectors(self) -> Sequence[Vector[Any]]:
-        return (self.frame, self.binning, self.info, self.frame_type)
+        return (self.frame, self.reset, self.binning, self.info, self.frame_type)
 
     def saved(self) -> Sequence[Vector[Any]]:
         return (self.frame, self.binning)
 
     def connect(self, camera: Camera) -> None:
         array = self._array = camera.array
-        full = {"X": 0, "Y": 0, "WIDTH": array.columns, "HEIGHT": array.rows}
         self.frame.set_limits("X", minimum=0, maximum=array.columns - 1)
         self.frame.set_limits("Y", minimum=0, maximum=array.rows - 1)
         self.frame.set_limits("WIDTH", minimum=1, maximum=array.columns)
         self.frame.set_limits("HEIGHT", minimum=1, maximum=array.rows)
-        self.frame.set(full, state=State.IDLE)
+        self.frame.set(self._full(array), state=State.IDLE)
         self.binning.set_limits("HOR_BIN", maximum=array.max_bin_x)
         self.binning.set_limits("VER_BIN", maximum=array.max_bin_y)
         self.binning.set({"HOR_BIN": 1, "VER_BIN": 1}, state=State.IDLE)
@@ -123,6 +131,10 @@ class GeometrySubject(Subject):
             state=State.IDLE,
         )
 
+    def back(self, camera: Camera) -> None:
+        """It is the same sensor: frame and binning stay as they are."""
+        self._array = camera.array
+
     def fitted(self) -> Geometry:
         """What the camera is to read now. Raises `BadArgument` when frame and binning do not go together."""
         if self._array is None:
@@ -136,6 +148,16 @@ class GeometrySubject(Subject):
             int(b["HOR_BIN"]),
             int(b["VER_BIN"]),
         )
+
+    @staticmethod
+    def _full(array: Array) -> dict[str, float]:
+        return {"X": 0, "Y": 0, "WIDTH": array.columns, "HEIGHT": array.rows}
+
+    def _reset(self, request: Request[bool]) -> None:
+        assert self._array is not None  # the vector is only defined while connected
+        self.binning.set({"HOR_BIN": 1, "VER_BIN": 1}, state=State.OK)
+        self.frame.set(self._full(self._array), state=State.OK)
+        self.reset.select(None, state=State.OK)
 
     def _set_frame(self, request: Request[float]) -> None:
         # Clients send 1280.0000000000001 for 1280.

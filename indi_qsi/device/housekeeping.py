@@ -37,7 +37,7 @@ class Interface(IntFlag):
 ANY_CAMERA = Interface.CCD | Interface.GUIDER | Interface.FILTER
 
 
-def driver_info(factory_name: str, executable: str) -> TextVector:
+def driver_info(factory_name: str, executable: str, interface: Interface = ANY_CAMERA) -> TextVector:
     return TextVector(
         "DRIVER_INFO",
         "Driver Info",
@@ -46,10 +46,32 @@ def driver_info(factory_name: str, executable: str) -> TextVector:
             TextElement("DRIVER_NAME", "Name", factory_name),
             TextElement("DRIVER_EXEC", "Exec", executable),
             TextElement("DRIVER_VERSION", "Version", VERSION),
-            TextElement("DRIVER_INTERFACE", "Interface", str(int(ANY_CAMERA))),
+            TextElement("DRIVER_INTERFACE", "Interface", str(int(interface))),
         ),
         permission=Permission.RO,
         timeout=TIMEOUT,
+    )
+
+
+def interface(*, guider: bool, wheel: bool) -> str:
+    """DRIVER_INTERFACE of a camera that is known."""
+    bits = Interface.CCD
+    if guider:
+        bits |= Interface.GUIDER
+    if wheel:
+        bits |= Interface.FILTER
+    return str(int(bits))
+
+
+def simulation(on_request: Callable[[Request[bool]], None]) -> SwitchVector:
+    return SwitchVector(
+        "SIMULATION",
+        "Simulation",
+        OPTIONS,
+        (SwitchElement("ENABLE", "Enable"), SwitchElement("DISABLE", "Disable", True)),
+        permission=Permission.RW,
+        rule=Rule.ONE_OF_MANY,
+        on_request=on_request,
     )
 
 

@@ -49,4 +49,12 @@ class Subject:
         """The camera is let go, but can still be reached: nothing of this subject is left running."""
 
     def disconnect(self) -> None:
-        """The camera goes, or is gone: every vector gets a final state."""
+        """The camera is let go for good: every vector gets a final state."""
+
+    def lost(self) -> None:
+        """The camera left by itself; its vectors stay. What was running gets its final state."""
+        self.disconnect()
+
+    def back(self, camera: Camera) -> None:
+        """The camera that was lost is there again, perhaps after a power cut: what was set is set again."""
+        self.connect(camera)

@@ -17,8 +17,9 @@ from enum import IntEnum
 
 log = logging.getLogger(__name__)
 
-# A job that is running when the process ends may be a transfer: it gets this long to come to its end.
-STOP_TIME = 5.0  # s
+# A job that is running when the process ends may be a transfer: it gets this long to come to its end, which
+# is what the largest image of a 500 Series takes. Only then can the camera be left in order.
+STOP_TIME = 20.0  # s
 
 
 class Priority(IntEnum):
@@ -63,10 +64,12 @@ class CameraThread:
 
     def __init__(self, name: str, trouble: Callable[[Exception], None]) -> None:
         self._trouble = trouble
+        self._refusal: Exception | None = None
         self._jobs: list[Job] = []
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._stopping = False
+        self._moved: float | None = None  # the last sign of life of the job that runs; None: none runs
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -78,18 +81,54 @@ class CameraThread:
         delay: float = 0.0,
         failed: Callable[[Exception], None] | None = None,
     ) -> Job:
-        """Has `work` done after `delay` seconds. What it raises goes to `failed`."""
+        """Has `work` done after `delay` seconds. What it raises goes to `failed`.
+
+        While the thread is suspended nothing is done: `failed` is told at once.
+        """
         job = Job(priority, time.monotonic() + delay, next(self._order), work, failed)
         with self._changed:
-            if not self._stopping:
+            refusal = self._refusal
+            if refusal is None and not self._stopping:
                 self._jobs.append(job)
                 self._changed.notify()
+        if refusal is not None and failed is not None:
+            failed(refusal)
         return job
 
-    def clear(self) -> None:
-        """Forgets every job that has not begun."""
+    def post_always(self, work: Callable[[], None], *, delay: float = 0.0) -> None:
+        """Has `work` done even while the thread is suspended."""
         with self._changed:
+            if not self._stopping:
+                due = time.monotonic() + delay
+                self._jobs.append(Job(Priority.CONTROL, due, next(self._order), work, None))
+                self._changed.notify()
+
+    @property
+    def ident(self) -> int | None:
+        """Python's number of the thread, by which its log records are known."""
+        return self._thread.ident
+
+    def beat(self) -> None:
+        """A long job gets on. In the camera thread."""
+        self._moved = time.monotonic()
+
+    def stuck(self, seconds: float) -> bool:
+        """Whether the thread is dead, or its job has given no sign of life for so long. Any thread."""
+        if not self._thread.is_alive():
+            return not self._stopping
+        moved = self._moved
+        return moved is not None and time.monotonic() - moved > seconds
+
+    def suspend(self, refusal: Exception) -> None:
+        """There is no camera: forgets what waits, and refuses what comes with this error."""
+        with self._changed:
+            self._refusal = refusal
             self._jobs.clear()
+
+    def resume(self) -> None:
+        """There is a camera (again)."""
+        with self._changed:
+            self._refusal = None
 
     def stop(self, last: Callable[[], None] | None = None) -> None:
         """Forgets what waits, does `last`, and ends the thread; waits for that at most `STOP_TIME`."""
@@ -106,6 +145,7 @@ class CameraThread:
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
+            self.beat()
             try:
                 job.work()
             except Exception as error:
@@ -115,6 +155,7 @@ class CameraThread:
                             answer(error)
                     except Exception:
                         log.exception("the answer to an error failed too (%s)", error)
+            self._moved = None
 
     def _next(self) -> Job | None:
         """The next job, waited for; None when the thread is to end."""

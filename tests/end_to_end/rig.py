@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -31,12 +31,16 @@ READOUT = 0.1  # s, of a full frame; real ones take a second to ten
 class Sim:
     """A simulated camera behind USB/IP, in the process of the test, so that the test can look inside."""
 
-    def __init__(self, directory: Path, model: str = "683wsg", **options: Any) -> None:
+    def __init__(
+        self, directory: Path, model: str = "683wsg", more: Sequence[str] = (), **options: Any
+    ) -> None:
         self.happened: list[dict[str, Any]] = []
         options.setdefault("readout", READOUT)
         self.camera = SimulatedCamera(model, listener=self._note, **options)
         path = directory / f"usb-{model}.sock"
-        self.server = UsbIpServer([self.camera.device], [f"unix:{path}"])
+        self.others = [SimulatedCamera(other, readout=READOUT) for other in more]
+        devices = [camera.device for camera in (self.camera, *self.others)]
+        self.server = UsbIpServer(devices, [f"unix:{path}"])
         self.environ = {"INDI_QSI_USB": f"usbip:unix:{path}"}
 
     def _note(self, name: str, facts: Mapping[str, Any]) -> None:
@@ -44,7 +48,8 @@ class Sim:
 
     def close(self) -> None:
         self.server.close()
-        self.camera.close()
+        for camera in (self.camera, *self.others):
+            camera.close()
 
     def __enter__(self) -> Sim:
         return self

@@ -129,22 +129,87 @@ def test_disconnect_in_mid_exposure_ends_both(tmp_path: Path) -> None:
             client.picture()
 
 
-def test_unplugging_in_mid_exposure_is_told_at_once(tmp_path: Path) -> None:
+def test_unplugging_in_mid_exposure_is_told_at_once_and_heals(tmp_path: Path) -> None:
     with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
         with IndiClient(server.address) as client:
             client.connect_camera()
+            client.new("Number", "CCD_BINNING", HOR_BIN=4, VER_BIN=4)
+            client.new("Number", "CCD_TEMPERATURE", CCD_TEMPERATURE_VALUE=-5)
+            client.wait_for("setSwitchVector", name="CCD_COOLER", state="Ok")
             client.expose(30)
-            eventually(lambda: sim.count("exposure_start"), "the shutter opens")
+            eventually(
+                lambda: any("Exposing" in values(m).values() for m in list(client.messages)), "it exposes"
+            )
             sim.camera.device.unplug()
             gone = client.wait_for("setSwitchVector", name="CONNECTION", state="Alert")
             assert values(gone)["CONNECT"] == "Off"
             assert "left the USB" in gone.attrib["message"]
-            client.wait_for("setNumberVector", name="CCD_EXPOSURE", state="Alert")
+            failed = client.wait_for("setNumberVector", name="CCD_EXPOSURE", state="Alert")
+            assert "exposing" in failed.attrib["message"]
+            # Its properties stay, and say what is the matter.
+            client.clear()
+            client.expose(0.1)
+            refused = client.wait_for("setNumberVector", name="CCD_EXPOSURE", state="Alert")
+            assert "away" in refused.attrib["message"]
+
+            client.clear()
+            sim.camera.device.replug()
+            client.wait_for("setSwitchVector", name="CONNECTION", state="Ok")
+            assert not any(m.tag == "delProperty" for m in client.messages)
+            client.expose(0.1)
+            assert client.picture()[1].shape == (626, 831)  # still binned
+
+
+def test_a_power_cut_heals_and_cooling_goes_on(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
+        with IndiClient(server.address) as client:
+            client.connect_camera()
+            client.new("Number", "CCD_TEMPERATURE", CCD_TEMPERATURE_VALUE=-5)
+            client.new("Switch", "Fan", Quiet="On")
+            client.wait_for("setSwitchVector", name="Fan", state="Ok")
+            client.wait_for("setSwitchVector", name="CCD_COOLER", state="Ok")
+            sim.camera.power_off()
+            client.wait_for("setSwitchVector", name="CONNECTION", state="Alert")
+            client.clear()
+            sim.happened.clear()
+            sim.camera.power_on()
+            client.wait_for("setSwitchVector", name="CONNECTION", state="Ok")
+            again = eventually(lambda: [h for h in sim.happened if h["e"] == "temperature"], "set point")
+            assert again[-1]["on"] and again[-1]["set_point"] == -5
+            settings = [happening for happening in sim.happened if happening["e"] == "settings"]
+            assert settings[-1]["fan"] in (1, "QUIET")
+
+
+def test_a_lost_camera_is_given_up_when_the_user_disconnects(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
+        with IndiClient(server.address) as client:
+            client.connect_camera()
+            sim.camera.device.unplug()
+            client.wait_for("setSwitchVector", name="CONNECTION", state="Alert")
+            client.clear()
+            client.new("Switch", "CONNECTION", DISCONNECT="On")
+            client.wait_for("setSwitchVector", name="CONNECTION", state="Idle")
+            eventually(
+                lambda: any(m.get("name") == "CCD1" and m.tag == "delProperty" for m in client.messages),
+                "the vectors go",
+            )
             sim.camera.device.replug()
             client.clear()
             client.connect_camera()
-            client.expose(0.1)
-            client.picture()
+
+
+def test_two_cameras_have_names_of_their_own_that_stay(tmp_path: Path) -> None:
+    with Sim(tmp_path, "683wsg", more=("583wsg",)) as sim:
+        for _ in range(2):  # the second time with a memory
+            with stand_alone(tmp_path, sim.environ) as server, IndiClient(server.address) as client:
+                client.send("<getProperties version='1.7'/>")
+                first = client.wait_for("defSwitchVector", name="CONNECTION", device=DEVICE)
+                other = eventually(
+                    lambda: next((m for m in client.messages if m.get("device", DEVICE) != DEVICE), None),
+                    "the other camera",
+                )
+                assert first is not None
+                assert other.attrib["device"] == f"{DEVICE} 00683001"
 
 
 def driver_pid(server: Process) -> int:

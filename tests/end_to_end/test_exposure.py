@@ -259,7 +259,13 @@ def test_unknown_things_are_ignored(client: IndiClient, sim: Sim, rubbish: bytes
 
 
 @pytest.mark.parametrize(
-    "rubbish", [b"<<<>>>\0\xff", b"<getProperties><b></getProperties>", b"<!DOCTYPE x [<!ENTITY e 'e'>]><x>&e;</x>", b"&&&" * 99]
+    "rubbish",
+    [
+        b"<<<>>>\0\xff",
+        b"<getProperties><b></getProperties>",
+        b"<!DOCTYPE x [<!ENTITY e 'e'>]><x>&e;</x>",
+        b"&&&" * 99,
+    ],
 )
 def test_broken_xml_ends_its_own_client_only(
     client: IndiClient, sim: Sim, server: Server, rubbish: bytes

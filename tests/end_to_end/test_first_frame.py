@@ -144,13 +144,14 @@ def test_date_obs_is_the_opening_of_the_shutter(tmp_path: Path) -> None:
 def test_definitions_come_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     """What makes the first definitions fast: no numpy, no usb, no astropy before a camera is opened."""
     code = (
-        "import sys; import indi_qsi.main as m; from indi_qsi.properties import Hub\n"
-        "from indi_qsi.device.device import QsiDevice\n"
+        "import sys; from pathlib import Path; import indi_qsi.main; from indi_qsi.properties import Hub\n"
+        "from indi_qsi.fleet import Fleet; from indi_qsi.bus import Bus\n"
         "import indi_qsi.links.stdio, indi_qsi.links.server\n"
-        "QsiDevice(Hub(), 'x', lambda: None)\n"
+        "Fleet(Hub(), Bus(), 'x', Path(sys.argv[1]))\n"
         "print([n for n in ('numpy', 'usb', 'astropy', 'asyncio') if n in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert result.stdout.strip() == "[]", result
 
 

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""DEBUG, DEBUG_LEVEL, LOGGING_LEVEL, LOG_OUTPUT: the driver's own log, for clients and in a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from indi_qsi.device.subject import OPTIONS
+from indi_qsi.properties import (
+    Level,
+    Permission,
+    Request,
+    Rule,
+    State,
+    SwitchElement,
+    SwitchVector,
+    Vector,
+)
+
+LOGGERS = ("indi_qsi", "usbproto")
+# These tell what was told to clients already; passing it on would tell it again.
+TOLD_ALREADY = "indi_qsi.properties.device"
+# Element suffix, label, default, logging level, level in messages to clients.
+LEVELS = (
+    ("ERROR", "Errors", True, logging.ERROR, Level.ERROR),
+    ("WARNING", "Warnings", True, logging.WARNING, Level.WARNING),
+    ("SESSION", "Messages", True, logging.INFO, Level.INFO),
+    ("DEBUG", "Driver Debug", False, logging.DEBUG, Level.DEBUG),
+)
+MAX_TEXT = 200  # characters of a log line in a message; clients take 255
+
+
+class Diagnostics(logging.Handler):
+    """`define` and `withdraw` add vectors to the device and take them away; `tell` sends a message."""
+
+    def __init__(
+        self,
+        executable: str,
+        define: Callable[..., None],
+        withdraw: Callable[..., None],
+        tell: Callable[[str, Level], None],
+    ) -> None:
+        super().__init__(logging.DEBUG)
+        self._executable = executable
+        self._define = define
+        self._withdraw = withdraw
+        self._tell = tell
+        self._file: logging.FileHandler | None = None
+        self.debug = SwitchVector(
+            "DEBUG",
+            "Debug",
+            OPTIONS,
+            (SwitchElement("ENABLE", "Enable"), SwitchElement("DISABLE", "Disable", True)),
+            permission=Permission.RW,
+            rule=Rule.ONE_OF_MANY,
+            on_request=self._set_debug,
+        )
+        self._to_client = self._levels("DEBUG_LEVEL", "Debug Levels", "DBG_")
+        self._to_file = self._levels("LOGGING_LEVEL", "Logging Levels", "LOG_")
+        self._output = SwitchVector(
+            "LOG_OUTPUT",
+            "Log Output",
+            OPTIONS,
+            (
+                SwitchElement("CLIENT_DEBUG", "To Client", True),
+                SwitchElement("FILE_DEBUG", "To Log File"),
+            ),
+            permission=Permission.RW,
+            rule=Rule.ANY_OF_MANY,
+            on_request=self._set_output,
+        )
+
+    @staticmethod
+    def _levels(name: str, label: str, prefix: str) -> SwitchVector:
+        return SwitchVector(
+            name,
+            label,
+            OPTIONS,
+            [SwitchElement(prefix + level, text, on) for level, text, on, _, _ in LEVELS],
+            permission=Permission.RW,
+            rule=Rule.ANY_OF_MANY,
+        )
+
+    def saved(self) -> Sequence[Vector[Any]]:
+        return (self.debug, self._to_client, self._to_file, self._output)
+
+    def close(self) -> None:
+        self._attach(False)
+        self._close_file()
+        super().close()
+
+    # --- requests ---
+
+    def _set_debug(self, request: Request[bool]) -> None:
+        on = request.values["ENABLE"]
+        if on != self.debug["ENABLE"]:
+            self._attach(on)
+            (self._define if on else self._withdraw)(self._to_client, self._to_file, self._output)
+            if not on:
+                self._close_file()
+        self.debug.set(request.values, state=State.OK)
+
+    def _set_output(self, request: Request[bool]) -> None:
+        try:
+            if request.values["FILE_DEBUG"] and self._file is None:
+                self._open_file()
+            elif not request.values["FILE_DEBUG"]:
+                self._close_file()
+        except OSError as error:
+            self._output.refuse(f"The log file cannot be written: {error.strerror} ({error.filename})")
+        else:
+            self._output.set(request.values, state=State.OK)
+
+    # --- the log ---
+
+    def _attach(self, on: bool) -> None:
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            (logger.addHandler if on else logger.removeHandler)(self)
+            # The stream that everybody sees keeps the root's level; this only lets the details through.
+            logger.setLevel(logging.DEBUG if on else logging.NOTSET)
+
+    def _open_file(self) -> None:
+        now = time.gmtime()
+        home = Path(os.environ.get("HOME") or "~").expanduser()
+        folder = home / ".indi" / "logs" / time.strftime("%Y-%m-%d", now) / self._executable
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{self._executable}_{time.strftime('%H:%M:%S', now)}.log"
+        self._file = logging.FileHandler(path)
+        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def _close_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        file = self._file
+        if file is not None and _chosen(self._to_file, record.levelno):
+            file.handle(record)
+        if record.name == TOLD_ALREADY or not self._output["CLIENT_DEBUG"]:
+            return
+        if (level := _chosen(self._to_client, record.levelno)) is not None:
+            self._tell(f"{record.name}: {record.getMessage()}"[:MAX_TEXT], level)
+
+
+def _chosen(vector: SwitchVector, number: int) -> Level | None:
+    """The level of a record for clients, None when it is not to be shown."""
+    for element, (_, _, _, lowest, level) in zip(vector.elements, LEVELS, strict=True):
+        if number >= lowest:
+            return level if vector[element] else None
+    return None

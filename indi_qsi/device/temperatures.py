@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What the temperatures were: a header tells the one at mid-exposure, which is over when it is written."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from usbproto.camera import Temperatures
+
+INTERVAL = 1.0  # s between samples; the temperature of a piece of silicon on a cold finger is not faster
+# The middle of the longest exposure of any model (4 h) is two hours ago when its picture is there.
+SAMPLES = 7200
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`at` s on the monotonic clock; degC; `power` per cent; `set_point` None while the cooler is off."""
+
+    at: float
+    ccd: float
+    power: float
+    set_point: float | None
+
+
+class TemperatureHistory:
+    """Filled by the thread that measures, asked by any other."""
+
+    def __init__(self) -> None:
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES)
+        self._lock = threading.Lock()
+
+    def add(self, at: float, measured: Temperatures, set_point: float | None) -> None:
+        """Keeps what was measured at `at`; of samples that come too fast, the first."""
+        with self._lock:
+            if not self._samples or at - self._samples[-1].at >= INTERVAL:
+                self._samples.append(Sample(at, measured.ccd, measured.power, set_point))
+
+    def clear(self) -> None:
+        """Forgets everything: it will be another camera."""
+        with self._lock:
+            self._samples.clear()
+
+    def at(self, when: float) -> Sample | None:
+        """What it was then, between the samples in proportion; None without any sample."""
+        with self._lock:
+            samples = list(self._samples)
+        before = [sample for sample in samples if sample.at <= when]
+        after = samples[len(before) :]
+        if not (before and after):
+            return before[-1] if before else after[0] if after else None
+        one, other = before[-1], after[0]
+        share = (when - one.at) / (other.at - one.at)
+        return Sample(
+            when,
+            one.ccd + share * (other.ccd - one.ccd),
+            one.power + share * (other.power - one.power),
+            one.set_point,
+        )

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The frame thread with files: aborted runs, failing disks, disks that hang."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indi_qsi.device.delivery import DeliverySubject, native_frame
+from indi_qsi.device.exposure import Run
+from indi_qsi.device.geometry import LIGHT
+from indi_qsi.device.upload import DIRECTORY, PATH, Mode, UploadSubject
+from indi_qsi.fits import Card
+from indi_qsi.properties import Device, Hub, State
+from indi_qsi.wire.messages import Kind, NewVector
+from tests.indi.indi_support import RecordingLink, eventually, values
+from usbproto.camera import Exposure, Image
+from usbproto.errors import QsiError
+from usbproto.frames import Geometry, ZeroAdjustment, adjust_zero
+
+UNCHANGED = ZeroAdjustment()
+
+
+def image_of(rows: int = 20, columns: int = 30, adjustment: ZeroAdjustment = UNCHANGED) -> Image:
+    pixels = np.random.default_rng(1).integers(0, 65535, (rows, columns), np.uint16)
+    return Image(pixels, Geometry(0, 0, columns, rows, 1, 1), adjustment, 200)
+
+
+class World:
+    """An upload and a delivery with a link that records; the runs' ends are noted here."""
+
+    def __init__(self, folder: Path, mode: Mode, limit: float = 60.0) -> None:
+        self.device = Device("QSI CCD", Hub())
+        self.link = RecordingLink()
+        self.device.hub.attach(self.link)
+        self.device.hub.add_device(self.device)
+        self.upload = UploadSubject(self.device.add, self.device.remove)
+        self.upload.settings.set({DIRECTORY: str(folder)})
+        self.upload._connected = True
+        self.current: Run | None = None
+        self.ends: list[str] = []
+        self.hanging = threading.Event()
+        self.hanging.set()
+        self.delivery = DeliverySubject(self.cards, self.finished, self.failed, self.upload, limit)
+        self.device.add(*self.upload.vectors(), *self.delivery.vectors())
+        self.choose(mode)
+        self.link.take()
+
+    def choose(self, mode: Mode) -> None:
+        self.device.hub.dispatch(
+            None, NewVector(Kind.SWITCH, "QSI CCD", "UPLOAD_MODE", ((mode.value, "On"),))
+        )
+
+    def cards(self, run: Run, image: Image) -> list[Card]:
+        assert self.hanging.wait(20)
+        return []
+
+    def finished(self, run: Run, send: Callable[[], None]) -> None:
+        if run is self.current:
+            send()
+            self.ends.append("ok")
+        else:
+            self.ends.append("ended otherwise")
+
+    def failed(self, run: Run, reason: str) -> None:
+        if run is self.current:
+            self.ends.append(reason)
+
+    def take(self) -> str:
+        """Delivers a picture of a new run, and waits for its end."""
+        image = image_of()
+        number = len(self.ends) + 1
+        run = self.current = Run(Exposure(1.0, image.geometry, True), LIGHT, 0.0, 0.0, 0.0)
+        self.delivery.deliver(run, image)
+        return eventually(lambda: self.ends[number - 1 :], "the run ends")[0]
+
+    def paths(self) -> list[tuple[str | None, str]]:
+        updates = [
+            m for m in self.link.take() if m.get("name") == "CCD_FILE_PATH" and m.tag.startswith("set")
+        ]
+        return [(m.get("state"), values(m)[PATH]) for m in updates]
+
+
+@contextmanager
+def world(folder: Path, mode: Mode, limit: float = 60.0) -> Iterator[World]:
+    world = World(folder, mode, limit)
+    try:
+        yield world
+    finally:
+        world.hanging.set()
+        world.delivery.stop()
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_modes(tmp_path: Path, mode: Mode) -> None:
+    with world(tmp_path, mode) as w:
+        for number in (1, 2):
+            assert w.take() == "ok"
+            path = tmp_path / f"IMAGE_{number:03d}.fits"
+            assert path.exists() is (mode is not Mode.CLIENT)
+            assert w.paths() == ([] if mode is Mode.CLIENT else [("Ok", str(path))])
+            assert len(w.link.blobs) == (0 if mode is Mode.LOCAL else number)
+        if mode is Mode.BOTH:
+            assert path.read_bytes() == w.link.blobs[-1].frame.buffer
+
+
+def test_the_same_path_is_told_again(tmp_path: Path) -> None:
+    with world(tmp_path, Mode.LOCAL) as w:
+        for _ in range(2):
+            assert w.take() == "ok"
+            (told,) = w.paths()
+            assert told == ("Ok", str(tmp_path / "IMAGE_001.fits"))
+            Path(told[1]).unlink()  # as some clients do
+
+
+@pytest.mark.parametrize("mode", [Mode.LOCAL, Mode.BOTH])
+def test_a_run_that_ended_otherwise_leaves_no_file_and_no_word(tmp_path: Path, mode: Mode) -> None:
+    with world(tmp_path, mode) as w:
+        image = image_of()
+        w.delivery.deliver(Run(Exposure(1.0, image.geometry, True), LIGHT, 0.0, 0.0, 0.0), image)
+        eventually(lambda: w.ends == ["ended otherwise"], "the picture is made")
+        eventually(lambda: not list(tmp_path.iterdir()), "the file is gone")
+        assert w.paths() == [] and not w.link.blobs
+
+
+@pytest.mark.parametrize("mode", [Mode.LOCAL, Mode.BOTH])
+def test_a_picture_that_cannot_be_saved_goes_to_the_clients(tmp_path: Path, mode: Mode) -> None:
+    (tmp_path / "file").write_text("precious")
+    with world(tmp_path / "file", mode) as w:
+        with pytest.raises(QsiError, match="not a directory"):
+            w.upload.check_before_exposure()
+        end = w.take()
+        assert "not a directory" in end and "Choose another directory" in end and "sent to the clients" in end
+        assert len(w.link.blobs) == 1
+        assert w.paths() == []
+        (tmp_path / "file").unlink()  # the user makes room ...
+        w.upload.check_before_exposure()
+        assert w.take() == "ok"  # ... and it goes on
+
+
+def test_a_disk_that_hangs_ends_its_runs_and_those_that_wait(tmp_path: Path) -> None:
+    with world(tmp_path, Mode.BOTH, limit=0.3) as w:
+        w.hanging.clear()
+        for _ in range(3):
+            assert not w.delivery.backlog
+            assert "does the disk of UPLOAD_DIR answer?" in w.take()
+        w.hanging.set()
+        eventually(
+            lambda: w.ends[-1] == "ended otherwise", "the disk is back, and the first picture too late"
+        )
+        assert w.take() == "ok"
+        assert [path.name for path in tmp_path.iterdir()] == ["IMAGE_001.fits"]
+        assert len(w.link.blobs) == 1
+
+
+def test_the_file_path_comes_and_goes_with_the_mode(tmp_path: Path) -> None:
+    with world(tmp_path, Mode.CLIENT) as w:
+
+        def defined() -> list[str]:
+            return [m.tag for m in w.link.take() if m.get("name") == "CCD_FILE_PATH"]
+
+        w.choose(Mode.LOCAL)
+        assert defined() == ["defTextVector"]
+        w.choose(Mode.BOTH)
+        w.choose(Mode.LOCAL)
+        assert defined() == []
+        w.choose(Mode.CLIENT)
+        w.choose(Mode.CLIENT)
+        assert defined() == ["delProperty"]
+        w.choose(Mode.BOTH)
+        w.upload.lost()
+        assert w.upload.plan().mode is Mode.BOTH  # a loose cable changes nothing
+        w.upload.disconnect()
+        assert defined() == ["defTextVector", "delProperty"]
+        w.choose(Mode.LOCAL)  # a request that comes just now
+        assert defined() == []
+        assert w.upload.mode.state is State.OK
+
+
+@pytest.mark.parametrize(
+    "adjustment",
+    [UNCHANGED, ZeroAdjustment(123), ZeroAdjustment(-123), ZeroAdjustment(saturated=True)],
+)
+@pytest.mark.parametrize("shape", [(1, 1), (2504, 3326), (3, 70_000)], ids=str)
+def test_native_is_the_pixels(shape: tuple[int, int], adjustment: ZeroAdjustment) -> None:
+    image = image_of(*shape, adjustment)
+    before = image.pixels.copy()
+    with native_frame(image) as frame:
+        assert frame.format == ".bin"
+        assert os.fstat(frame.fileno()).st_size == 2 * shape[0] * shape[1]
+        got = np.frombuffer(bytes(frame.buffer), "<u2").reshape(shape)
+        np.testing.assert_array_equal(got, adjust_zero(before.copy(), adjustment))
+    np.testing.assert_array_equal(image.pixels, before)
