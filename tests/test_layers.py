@@ -28,6 +28,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "indi_qsi.links": ("indi_qsi.links", "indi_qsi.properties", "indi_qsi.wire"),
     "indi_qsi.fits": ("usbproto.frames", "numpy", "astropy"),
     "indi_qsi.bus": ("usbproto",),
+    "indi_qsi.service": ("indi_qsi", "systemd"),
+    "indi_qsi.journal": ("indi_qsi", "systemd"),
     "indi_qsi": ("indi_qsi", "usbproto", "astropy"),
 }
 # Only the choice of the USB may make a simulated camera.

@@ -48,8 +48,8 @@ class NoPermission(AccessError):
     """The camera is there, but this user may not open it."""
 
     remedy = (
-        "Install the udev rules (udev/70-qsi.rules into /etc/udev/rules.d), add the user to the group "
-        "plugdev, and plug the camera in again"
+        "Install the udev rules (sudo indi-qsi setup-udev; Debian's package has done it), add the user "
+        "to the group plugdev, and plug the camera in again"
     )
 
 

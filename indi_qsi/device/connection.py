@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from indi_qsi.device.subject import MAIN_CONTROL, explain
-from indi_qsi.device.worker import CameraThread
+from indi_qsi.device.worker import CameraThread, Job
 from indi_qsi.properties import Level, Permission, Request, Rule, State, SwitchElement, SwitchVector
 from usbproto.errors import Disconnected, LinkError, NoCamera, QsiError, Refused
 
@@ -64,6 +64,7 @@ class Connection:
         self._wanted = False
         self._lost = False  # the camera is waited for
         self._attempts = 0
+        self._next_attempt: Job | None = None
         thread.suspend(NOT_CONNECTED)
         self.vector = SwitchVector(
             "CONNECTION",
@@ -168,9 +169,12 @@ class Connection:
         self._retry_later()
 
     def _retry_later(self) -> None:
+        """One attempt is on its way at any time, never two."""
+        if self._next_attempt is not None:
+            self._next_attempt.cancel()
         delay = BACK_OFF[min(self._attempts, len(BACK_OFF) - 1)]
         self._attempts += 1
-        self._thread.post_always(self._retry, delay=delay)
+        self._next_attempt = self._thread.post_always(self._retry, delay=delay)
 
     def _retry(self) -> None:
         if not self._lost or not self._wanted:
@@ -181,8 +185,7 @@ class Connection:
             log.info("the camera is not back yet: %s", error)
             if self.vector.state is State.BUSY:  # a client asked for it
                 self.vector.select(DISCONNECT, state=State.ALERT, message=explain(error), level=Level.ERROR)
-            else:
-                self._retry_later()
+            self._retry_later()
             return
         self._lost = False
         self._tell_connected(camera)

@@ -95,13 +95,14 @@ class CameraThread:
             failed(refusal)
         return job
 
-    def post_always(self, work: Callable[[], None], *, delay: float = 0.0) -> None:
+    def post_always(self, work: Callable[[], None], *, delay: float = 0.0) -> Job:
         """Has `work` done even while the thread is suspended."""
+        job = Job(Priority.CONTROL, time.monotonic() + delay, next(self._order), work, None)
         with self._changed:
             if not self._stopping:
-                due = time.monotonic() + delay
-                self._jobs.append(Job(Priority.CONTROL, due, next(self._order), work, None))
+                self._jobs.append(job)
                 self._changed.notify()
+        return job
 
     @property
     def ident(self) -> int | None:

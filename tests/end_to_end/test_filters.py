@@ -214,7 +214,8 @@ def test_the_position_is_read_at_connect_and_names_are_the_cameras(tmp_path: Pat
         ask(client, 1)
         wait_event(sim, "filter", 2)
         client.disconnect_camera()
-        assert client.updates("FILTER_SLOT")[-1].state == "Alert"
+        # CONNECTION is told first, by which the disconnection is known.
+        eventually(lambda: client.updates("FILTER_SLOT")[-1].state == "Alert", "the move ends")
         client.connect_camera()
         assert where(client.until("FILTER_SLOT", "Ok")[-1]) == 1
         assert sim.camera.hardware.wheel.position == 0

@@ -220,7 +220,7 @@ def test_an_image_that_stalls_says_how_far_it_came() -> None:
 
 def test_an_image_may_pause() -> None:
     with bench() as b:
-        b.fault("image-pause:14")
+        b.fault("image-pause:4")
         b.check_picture()
 
 

@@ -70,13 +70,14 @@ def connect(address: Address, timeout: float) -> socket.socket:
         connection = socket.create_connection((address.host, address.port), timeout)
     else:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
+    try:
+        if not isinstance(address, TcpAddress):
             connection.settimeout(timeout)
             connection.connect(address.path)
-        except BaseException:
-            connection.close()
-            raise
-    tune(connection)
+        tune(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
