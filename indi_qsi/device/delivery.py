@@ -85,7 +85,8 @@ class DeliverySubject(Subject):
 
     def connect(self, camera: Camera) -> None:
         # astropy is slow to import: now, in this thread's time, rather than when the first picture waits.
-        threading.Thread(target=_import_astropy, name="import", daemon=True).start()
+        # No daemon: a process that ends in the middle of an import may never come to its end.
+        threading.Thread(target=_import_astropy, name="import").start()
 
     @property
     def backlog(self) -> bool:

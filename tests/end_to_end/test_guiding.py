@@ -359,7 +359,9 @@ def test_the_camera_goes_in_mid_pulse(tmp_path: Path) -> None:
         wait_event(sim, "relay")
         sim.camera.faults.arm("unplug")
         alert = ended(client, WE)[-1]
-        assert alert.state == "Alert" and "disconnected" in alert.message
+        # Either the question about the relay failed, or the loss had been noticed by then.
+        assert alert.state == "Alert"
+        assert "disconnected" in alert.message or "left the USB" in alert.message
         pulse(client, W=100)
         assert "away" in ended(client, WE, after=2)[-1].message
         sim.camera.faults.arm("replug")
