@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-import weakref
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ class PyUsbBackend(usb.backend.IBackend, Generic[_Id]):  # type: ignore[misc]  #
     """PyUSB's backend interface over handles. A subclass lists the devices (`_Id`) and opens them."""
 
     def __init__(self) -> None:
-        self._handles: weakref.WeakSet[UsbHandle] = weakref.WeakSet()
+        self._handles: set[UsbHandle] = set()
         self._lock = threading.Lock()
 
     def _open(self, dev: _Id) -> UsbHandle:
@@ -91,7 +90,7 @@ class PyUsbBackend(usb.backend.IBackend, Generic[_Id]):  # type: ignore[misc]  #
     def close(self) -> None:
         """Close what programs left open."""
         with self._lock:
-            handles, self._handles = list(self._handles), weakref.WeakSet()
+            handles, self._handles = list(self._handles), set()
         for handle in handles:
             handle.close()
 
