@@ -204,12 +204,12 @@ def test_two_cameras_have_names_of_their_own_that_stay(tmp_path: Path) -> None:
             with stand_alone(tmp_path, sim.environ) as server, IndiClient(server.address) as client:
                 client.send("<getProperties version='1.7'/>")
                 first = client.wait_for("defSwitchVector", name="CONNECTION", device=DEVICE)
-                other = eventually(
-                    lambda: next((m for m in client.messages if m.get("device", DEVICE) != DEVICE), None),
+                others = eventually(
+                    lambda: [m for m in list(client.messages) if m.get("device", DEVICE) != DEVICE],
                     "the other camera",
                 )
                 assert first is not None
-                assert other.attrib["device"] == f"{DEVICE} 00683001"
+                assert others[0].attrib["device"] == f"{DEVICE} 00683001"
 
 
 def driver_pid(server: Process) -> int:
