@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 # Prefix of a module -> what it may import, of our own packages and of those that are watched.
-WATCHED = ("usbproto", "indi_qsi", "usb", "astropy", "numpy", "systemd")
+WATCHED = ("usbproto", "indi_qsi", "qsi_tools", "usb", "astropy", "numpy", "systemd")
 ALLOWED: dict[str, tuple[str, ...]] = {
     "usbproto.errors": (),
     "usbproto.deadline": (),
@@ -31,15 +31,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "indi_qsi.service": ("indi_qsi", "systemd"),
     "indi_qsi.journal": ("indi_qsi", "systemd"),
     "indi_qsi": ("indi_qsi", "usbproto", "astropy"),
+    "qsi_tools": ("qsi_tools", "usbproto", "indi_qsi.wire", "indi_qsi.version", "astropy", "numpy"),
 }
+# Where the packages that are installed lie.
+PACKAGES = {"usbproto": ROOT, "indi_qsi": ROOT, "qsi_tools": ROOT / "tools"}
 # Only the choice of the USB may make a simulated camera.
 MAY_SIMULATE = ("usbproto.simulator", "indi_qsi.bus")
 
 
 def modules() -> Iterator[tuple[str, Path]]:
-    for package in ("usbproto", "indi_qsi"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
+    for package, folder in PACKAGES.items():
+        for path in sorted((folder / package).rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
             yield ".".join(part for part in parts if part != "__init__"), path
 
 
