@@ -53,8 +53,9 @@ KEEP, WARM, POWER_OFF = "AT_DISCONNECT_KEEP", "AT_DISCONNECT_WARM", "AT_DISCONNE
 class CoolerSubject(Subject):
     """The cooler and the thermometer.
 
-    `measured` is told every reading, `refused` every device error that came instead of one. `blocked` tells
-    that the camera may be asked for temperatures, but told nothing (it waits for a trigger).
+    `measured` is told every reading, `refused` every device error that came instead of one, `keep` every
+    vector that a client has changed for good. `blocked` tells that the camera may be asked for temperatures,
+    but told nothing (it waits for a trigger).
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class CoolerSubject(Subject):
         polling: NumberVector,
         measured: Callable[[Temperatures], None],
         refused: Callable[[Refused], None],
+        keep: Callable[[Vector[Any]], None],
         blocked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._thread = thread
         self._polling = polling
         self._measured = measured
         self._refused = refused
+        self._keep = keep
         self._blocked = blocked
         self._camera: Camera | None = None
         self._target: float | None = None  # where to; None: not cooling
@@ -100,6 +103,7 @@ class CoolerSubject(Subject):
             ),
             permission=Permission.RW,
             timeout=TIMEOUT,
+            on_request=self._set_ramp,
         )
         self.cooler = SwitchVector(
             "CCD_COOLER",
@@ -129,6 +133,7 @@ class CoolerSubject(Subject):
             ),
             permission=Permission.RW,
             rule=Rule.ONE_OF_MANY,
+            on_request=self._set_policy,
         )
 
     def vectors(self) -> Sequence[Vector[Any]]:
@@ -137,6 +142,9 @@ class CoolerSubject(Subject):
         return (self.temperature,)
 
     def saved(self) -> Sequence[Vector[Any]]:
+        return (self.ramp, self.at_disconnect)
+
+    def kept(self) -> Sequence[Vector[Any]]:
         return (self.ramp, self.at_disconnect)
 
     @property
@@ -382,6 +390,19 @@ class CoolerSubject(Subject):
         # At once; clients look at the updates after this one. The value stays what was measured.
         self.temperature.set(state=State.BUSY)
         self._post(lambda: self._cool_to(target), self.temperature)
+
+    def _set_ramp(self, request: Request[float]) -> None:
+        self.ramp.set(request.values, state=State.OK)
+        self._keep_change(request)
+
+    def _set_policy(self, request: Request[bool]) -> None:
+        self.at_disconnect.set(request.values, state=State.OK)
+        self._keep_change(request)
+
+    def _keep_change(self, request: Request[Any]) -> None:
+        """What a client sets holds from now on; what comes from the config file is there already."""
+        if request.link is not None:
+            self._keep(request.vector)
 
     def _set_cooler(self, request: Request[bool]) -> None:
         if request.values[ON]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ class QsiDevice:
             self._polling,
             self._measured,
             self._status.refused,
+            self._keep,
             lambda: self._exposure.waiting_for_trigger,
         )
         self._guide_port = GuidePort(
@@ -184,6 +185,7 @@ class QsiDevice:
     def ready(self, camera: Camera) -> None:
         self._tell_interface()
         self._device.add(*(vector for subject in self._subjects for vector in subject.vectors()))
+        self._recall(vector.name for subject in self._subjects for vector in subject.kept())
         self._begin(camera)
 
     def _begin(self, camera: Camera) -> None:
@@ -319,8 +321,13 @@ class QsiDevice:
 
     def _load_first(self) -> None:
         """What holds before a camera is connected."""
+        self._recall(vector.name for vector in self._saved())
+
+    def _recall(self, names: Iterable[str]) -> None:
+        """Brings back what the file says of these, if they are defined."""
+        wanted = set(names)
         try:
-            self._load()
+            self._apply([request for request in self._config.load() if request.name in wanted])
         except ConfigError as error:
             self._device.message(str(error), Level.WARNING)
 

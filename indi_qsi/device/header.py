@@ -8,8 +8,8 @@ known is not written. Some choices:
   the sensor. CAMSER is what programs that keep calibration frames by camera look for.
 - EGAIN is in e-/ADU. There is no number GAIN, because half of the programs read a setting there and the other
   half e-/ADU; GAINMODE names the setting.
-- Auto-zero has brought the overscan's mean, OVSCMEAN, to ZEROLVL. There is no PEDESTAL: where it stands in a
-  raw frame, some programs subtract it from that, and then a bias frame that contains it too.
+- Auto-zero has brought the overscan's mean, OVSCMEAN, to a pedestal, ZEROLVL. It is not called PEDESTAL:
+  where that stands in a raw frame, some programs subtract it, and then a bias frame that contains it too.
 - DATE-OBS, DATE-AVG and DATE-END are UTC, of the time that the shutter was open.
 """
 
@@ -158,7 +158,7 @@ def _camera(facts: Facts) -> Iterator[Card]:
         and adjustment.offset == facts.zero_level - int(adjustment.mean)
     )
     yield Card(
-        "ZEROLVL", facts.zero_level if zeroed else None, "[ADU] auto-zero level, present in all frames"
+        "ZEROLVL", facts.zero_level if zeroed else None, "[ADU] auto-zero pedestal, in frames of all types"
     )
     yield Card("FILTER", facts.filter_name or facts.surroundings.filter_name, "filter")
     if camera.bayer is not None and g.bin_x == g.bin_y == 1:

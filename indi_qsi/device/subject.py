@@ -39,6 +39,10 @@ class Subject:
         """The vectors that belong into the config file."""
         return ()
 
+    def kept(self) -> Sequence[Vector[Any]]:
+        """Those of them that are saved when they change, and hold again at the next connect unasked."""
+        return ()
+
     def connect(self, camera: Camera) -> None:
         """Reads values, limits and states from the camera."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -245,3 +246,23 @@ def test_a_failing_order_is_told(client: Observer, sim: Sim) -> None:
     # The simulated camera obeys although it complains, and a poll may have seen that by now.
     assert sum(on == "On" for on in alert.values.values()) == 1
     assert switch(client, "COOLER_ON", "Ok").values["COOLER_ON"] == "On"
+
+
+def test_ramp_and_policy_hold_from_the_moment_they_are_set(tmp_path: Path) -> None:
+    """Without a request to save: nobody remembers one in the night in which the power fails."""
+    with Sim(tmp_path) as sim:
+        with stand_alone(tmp_path, sim.environ) as server, Observer(server.address) as client:
+            client.connect_camera()
+            client.new("Number", "CCD_TEMP_RAMP", RAMP_SLOPE=3, RAMP_THRESHOLD=0.5)
+            client.until("CCD_TEMP_RAMP", "Ok")
+            client.new("Switch", "COOLER_AT_DISCONNECT", AT_DISCONNECT_WARM="On")
+            client.until("COOLER_AT_DISCONNECT", "Ok")
+        with stand_alone(tmp_path, sim.environ) as server, Observer(server.address) as client:
+            client.connect_camera()
+            ramp = client.wait_for("setNumberVector", name="CCD_TEMP_RAMP")
+            assert {name: float(value) for name, value in values(ramp).items()} == {
+                "RAMP_SLOPE": 3,
+                "RAMP_THRESHOLD": 0.5,
+            }
+            policy = client.wait_for("setSwitchVector", name="COOLER_AT_DISCONNECT")
+            assert values(policy)["AT_DISCONNECT_WARM"] == "On"
