@@ -32,6 +32,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "indi_qsi.journal": ("indi_qsi", "systemd"),
     "indi_qsi": ("indi_qsi", "usbproto", "astropy"),
     "qsi_tools": ("qsi_tools", "usbproto", "indi_qsi.wire", "indi_qsi.version", "astropy", "numpy"),
+    # The doctor looks where the driver looks (bus), and for the rules that were installed (udevrules).
+    "qsi_tools.doctor": (
+        *("qsi_tools.doctor", "usbproto", "indi_qsi.wire", "indi_qsi.version"),
+        *("indi_qsi.bus", "indi_qsi.udevrules"),
+    ),
 }
 # Where the packages that are installed lie.
 PACKAGES = {"usbproto": ROOT, "indi_qsi": ROOT, "qsi_tools": ROOT / "tools"}

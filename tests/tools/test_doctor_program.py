@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""`qsi-doctor` itself: on a simulated camera over USB/IP, and beside the real indiserver with our driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qsi_tools.doctor import checks, collect_server
+
+from indi_qsi.version import VERSION
+from tests.end_to_end.rig import PROGRAMS, IndiClient, Sim, stand_alone, under_indiserver
+from tests.end_to_end.workbench import happened, wait_event
+from tests.indi.indi_support import PATIENCE, free_port
+from tests.tools.doctor_machine import Machine
+
+# Over USB/IP nothing but questions; see tests/protocol/test_checkup.py.
+DISTURBING = ("settings", "expose", "abort", "filter", "relay", "temperature", "trigger_mode", "alt_mode")
+# Other programs of this machine would be noise, and indiserver is asked only where a test starts one.
+QUIET = ("--no-write", "--no-server")
+
+
+def doctor(*arguments: str, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Any:
+    return subprocess.run(
+        [str(PROGRAMS / "qsi-doctor"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE,
+        env={**os.environ, **(environ or {})},
+        cwd=cwd,
+    )
+
+
+def examine(*arguments: str, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What it says as JSON; the status agrees with the exit status."""
+    result = doctor("--json", *arguments, environ=environ)
+    assert result.stderr == ""
+    tree: dict[str, Any] = json.loads(result.stdout)
+    assert tree["status"] == result.returncode
+    return tree
+
+
+def said(tree: dict[str, Any], check: str) -> list[tuple[str, str]]:
+    return [(f["severity"], f["seen"]) for f in tree["findings"] if f["check"] == check]
+
+
+def alarms(tree: dict[str, Any]) -> list[str]:
+    return [f["seen"] for f in tree["findings"] if f["about"] == "alarms" and f["severity"] == "problem"]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
+
+
+def test_a_healthy_camera_is_left_as_it_was(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim:
+        tree = examine(*QUIET, environ=sim.environ)
+        assert not happened(sim, *DISTURBING)
+    assert said(tree, "camera-seen")[0][0] == "ok"
+    assert not alarms(tree)
+    (camera,) = tree["facts"]["examined"]
+    assert (camera["model"], camera["serial"], camera["errors"]) == ("683wsg", sim.camera.serial, [])
+
+
+def test_the_json_has_its_shape(tmp_path: Path) -> None:
+    with Sim(tmp_path, "583wsg") as sim:
+        tree = examine(*QUIET, environ=sim.environ)
+    assert set(tree) == {"schema", "version", "time", "severity", "status", "findings", "facts"}
+    assert (tree["schema"], tree["version"]) == (1, VERSION)
+    assert set(tree["facts"]) == {"usb", "system", "server", "examined"}
+    for finding in tree["findings"]:
+        assert set(finding) == {"check", "severity", "about", "seen", "remedy"}
+        assert finding["check"] in checks.CHECKS
+        assert finding["severity"] in ("problem", "warning", "unknown", "note", "ok")
+
+
+@pytest.mark.parametrize(("fault", "word"), [("voltage:10.5", "below 11 V"), ("voltage:15", "above 14 V")])
+def test_a_bad_supply_is_a_problem(tmp_path: Path, fault: str, word: str) -> None:
+    with Sim(tmp_path) as sim:
+        sim.camera.faults.arm(fault)
+        result = doctor(*QUIET, environ=sim.environ)
+    assert result.returncode == 2
+    assert word in result.stdout
+    assert "\033" not in result.stdout  # no terminal, no colours
+
+
+def test_no_camera_opens_none(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim:
+        tree = examine("--no-camera", *QUIET, environ=sim.environ)
+        assert not happened(sim, "command")
+    assert tree["facts"]["examined"] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "severity", "words"),
+    [
+        ("deny-open:eacces", "camera-permission", "problem", "may not be opened"),
+        ("deny-open:ebusy", "camera-in-use", "warning", "in use by another program"),
+    ],
+)
+def test_a_camera_that_may_not_be_opened(
+    tmp_path: Path, fault: str, check: str, severity: str, words: str
+) -> None:
+    with Sim(tmp_path) as sim:
+        sim.camera.faults.arm(fault)
+        tree = examine(*QUIET, environ=sim.environ)
+    ((found, seen),) = said(tree, check)
+    assert found == severity and words in seen
+    assert tree["facts"]["examined"] == []
+
+
+def test_old_firmware(tmp_path: Path) -> None:
+    with Sim(tmp_path, firmware="06.01.07") as sim:
+        tree = examine(*QUIET, environ=sim.environ)
+    assert any(severity == "warning" and "6.1.7" in seen for severity, seen in said(tree, "camera-examined"))
+
+
+def test_no_camera_at_all(machine: Machine) -> None:
+    result = doctor("--root", str(machine.root), *QUIET)
+    assert result.returncode == 2
+    assert "No QSI camera on the USB" in result.stdout and "lsusb" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("1 problem")
+
+
+def test_who_has_it_is_told(machine: Machine) -> None:
+    machine.install_rules()
+    machine.hub("1-1")
+    machine.camera()
+    machine.bind("1-1.3:1.0", "usbfs")
+    machine.process(700, "ccdciel", machine.root / "dev/bus/usb/001/004")
+    result = doctor("--root", str(machine.root), *QUIET)
+    assert result.returncode == 1
+    assert "ccdciel (process 700" in result.stdout and "kill 700" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--nonsense",), ("--server", "pi.local:http"), ("--server", ":7624")], ids=str
+)
+def test_arguments_that_make_no_sense_are_not_a_problem_of_the_camera(arguments: tuple[str, ...]) -> None:
+    result = doctor(*arguments)
+    assert result.returncode == 3
+    assert result.stdout == "" and "qsi-doctor: " in result.stderr
+
+
+def test_a_usb_that_makes_no_sense() -> None:
+    result = doctor(environ={"INDI_QSI_USB": "nonsense"})
+    assert result.returncode == 3 and "libusb, usbip:HOST:PORT" in result.stderr
+
+
+# --- a driver has the camera ---
+
+
+def test_under_indiserver_the_server_is_asked(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim, under_indiserver(tmp_path, sim.environ) as server:
+        tree = examine("--no-write", "--server", server.address, environ=sim.environ)
+        assert [f for f in said(tree, "indi-server") if "not connected" in f[1]]
+        with IndiClient(server.address) as client:
+            client.connect_camera()
+            sim.camera.faults.arm("voltage:10.5")
+            client.wait_for("setLightVector", name="CAMERA_ALARMS", state="Alert")
+            client.new("Number", "CCD_EXPOSURE", CCD_EXPOSURE_VALUE=600)
+            wait_event(sim, "exposure_start")
+            before = len(happened(sim, *DISTURBING))
+            tree = examine("--no-write", "--server", server.address, environ=sim.environ)
+            assert len(happened(sim, *DISTURBING)) == before
+            assert not happened(sim, "exposure_end", "abort")
+        processes = {process["name"] for process in tree["facts"]["usb"]["processes"]}
+        pictures = tree["facts"]["system"]["folder"]["path"]
+    assert tree["status"] == 2
+    assert alarms(tree) == ["The supply voltage is too low (below 11 V)"]
+    assert [s for s, seen in said(tree, "camera-in-use") if "A driver at" in seen] == ["ok"]
+    assert tree["facts"]["examined"] == []
+    assert {"indiserver", "indi_qsi_ccd"} <= processes
+    (device,) = tree["facts"]["server"]["devices"]
+    assert device["values"]["CAMERA_INFO"]["MODEL"] == "683wsg"
+    assert Path(pictures).is_absolute()
+
+
+def test_our_own_server_whose_camera_has_left(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
+        with IndiClient(server.address) as client:
+            client.connect_camera()
+            sim.camera.device.unplug()
+            client.wait_for("setSwitchVector", name="CONNECTION", state="Alert")
+            tree = examine("--no-write", "--server", server.address, environ=sim.environ)
+    assert [severity for severity, seen in said(tree, "indi-server") if "lost its camera" in seen] == [
+        "problem"
+    ]
+
+
+def test_the_folder_that_the_server_tells_is_measured(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
+        server.connect()
+        server.set(f"UPLOAD_SETTINGS.UPLOAD_DIR;UPLOAD_PREFIX={pictures};M31_XXX")
+        server.wait_state("UPLOAD_SETTINGS", 1)
+        tree = examine("--server", server.address, environ=sim.environ)
+    folder = tree["facts"]["system"]["folder"]
+    assert folder["path"] == str(pictures) and folder["speed"] > 0
+    assert not list(pictures.iterdir())
+
+
+def test_a_server_that_is_not_there() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    found = collect_server.collect(address)
+    assert not found.reachable and found.local and found.asked and found.problem
+    tree = examine("--no-camera", "--no-write", "--server", address)
+    assert said(tree, "indi-server")[0][0] == "problem" and tree["status"] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [("pi.local:7625", ("pi.local", 7625)), ("pi.local", ("pi.local", 7624)), ("[::1]:1", ("::1", 1))],
+)
+def test_addresses(text: str, parts: tuple[str, int]) -> None:
+    assert collect_server.split(text) == parts
