@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every command in the documents works: they are taken out of the Markdown and run, unchanged but for the port."""
+"""The how-tos and the examples of the properties: taken out of the Markdown and run, unchanged but for the port.
+
+The commands of the other documents run in tests/docs, which also sees that none is forgotten.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ import pytest
 
 from indi_qsi.propertydocs import DEVICE, MODELS, REVEALING
 from tests.clients.bench import POLLING, Witness
+from tests.docs import pages
+from tests.docs.pages import ROOT
+from tests.docs.shell import BASH, CLIENTS, wrap
 from tests.end_to_end.rig import Server, Sim, opened, stand_alone
 from tests.indi.indi_support import PATIENCE, eventually, values
 
-DOCS = Path(__file__).parents[2] / "docs"
 PORT = "7624"
 COLOUR = "620cws"
 # One simulated camera whose cooler and wheel are quick.
@@ -25,12 +30,12 @@ SPEED = 200.0
 
 
 def blocks(document: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / document).read_text(), re.MULTILINE | re.DOTALL)
+    return [block.text for block in pages.blocks(f"docs/{document}", language)]
 
 
 def examples() -> dict[str, str]:
     """The shell block of each property of docs/properties.md."""
-    sections = re.split(r"^### ", (DOCS / "properties.md").read_text(), flags=re.MULTILINE)[1:]
+    sections = re.split(r"^### ", (ROOT / "docs/properties.md").read_text(), flags=re.MULTILINE)[1:]
     found = {}
     for section in sections:
         name = section.partition("\n")[0]
@@ -47,12 +52,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def serve(folder: Path, model: str) -> Iterator[Server]:
     """INDI's programs in front of the path speak to this server's port."""
     with Sim(folder, model, speed=SPEED, readout=0.05) as sim, stand_alone(folder, sim.environ) as server:
-        programs = folder / "programs"
-        programs.mkdir()
-        for name in ("indi_setprop", "indi_getprop", "indi_eval"):
-            wrapper = programs / name
-            wrapper.write_text(f'#!/bin/sh\nPATH=${{PATH#*:}} exec {name} -p {server.port} "$@"\n')
-            wrapper.chmod(0o755)
+        programs = wrap(folder, server.port, CLIENTS)
         server.set(f"POLLING_PERIOD.PERIOD_MS={POLLING}")
         server.environ["PATH"] = f"{programs}{os.pathsep}{server.environ['PATH']}"
         yield server
@@ -60,7 +60,7 @@ def serve(folder: Path, model: str) -> Iterator[Server]:
 
 def shell(server: Server, script: str, folder: Path) -> str:
     result = subprocess.run(
-        ["sh", "-eu", "-c", script],
+        [*BASH, script],
         cwd=folder,
         env=server.environ,
         capture_output=True,
@@ -119,7 +119,7 @@ def test_the_phd2_how_to(server: Server, tmp_path: Path) -> None:
 def test_every_example_of_the_properties(tmp_path: Path) -> None:
     """In their order, each on the first of these models that has the property; none ends in Alert."""
     left = examples()
-    assert len(left) > 50
+    assert len(left) == len(blocks("properties.md", "sh")) > 50  # one a property: none is left out
     for model in ("683wsg", "660i", COLOUR):
         folder = tmp_path / model
         folder.mkdir()

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Who runs which command of the documents. One line a claim.
+
+    Run(PAGE, FIRST LINE)           the block is run here, to its end; `ends` are the statuses that are right,
+                                    `leaves` the files that it must leave
+    Serve(PAGE, FIRST LINE)         the block runs until its terminal is closed: it is started, and must come to
+                                    serve; the blocks behind it run meanwhile, until the next Serve of the page.
+                                    `camera`: a client can connect one; `says`: words of its output, for what is
+                                    no INDI server
+    Test(PAGE, FILE)                another test runs all blocks of the page
+    Not(PAGE, COMMAND, REASON)      not run here; each command of such a block has its own line, or it is claimed
+                                    by nobody
+
+A block that nobody claims fails the suite, and so does a claim without a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    page: str
+    first: str
+    ends: tuple[int, ...] = (0,)
+    leaves: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Serve:
+    page: str
+    first: str
+    camera: bool = True
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    __test__ = False  # pytest would take the name for one of its own
+
+    page: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    page: str
+    command: str
+    reason: str
+
+
+README, SIMULATOR, DOCTOR = "README.md", "docs/simulator.md", "docs/doctor.md"
+PERFORMANCE = "docs/performance.md"
+
+# A machine for tests is no observatory: no service, no clock, no rules. The doctor says so, and is right.
+ANY_HEALTH = (0, 1, 2, 3)
+IN_A_FRESH_SYSTEM = "needs Debian's package: tests/packaging/install-deb, by tools/check-fresh --deb"
+ITSELF = "would run this test again; every run of the suite is one of it"
+
+CLAIMS = (
+    # --- README: from nothing to a picture ---
+    Serve(README, "tools/run"),
+    Not(README, "tools/test", ITSELF),
+    Serve(README, "tools/run --model 683wsg"),
+    Run(README, "D='QSI CCD'", leaves=("QSI CCD.CCD1.CCD1.fits",)),
+    Serve(README, "indiserver .venv/bin/indi_qsi_ccd", camera=False),
+    Not(README, "apt install ./indi-qsi-py_*.deb", IN_A_FRESH_SYSTEM),
+    Not(README, "systemctl enable --now indi-qsi", "needs systemd; tests/packaging/test_service.py has the unit"),
+    Serve(README, ".venv/bin/qsi-sim --model 683wsg --listen 127.0.0.1:3240 --events events.jsonl &"),
+    # --- the simulated camera ---
+    Serve(SIMULATOR, "qsi-sim --model 683wsg", says="listening on"),
+    Serve(SIMULATOR, "qsi-sim --model 683wsg-8 --model 540cwsg --listen unix:/tmp/usb --control unix:/tmp/control \\",
+          says="control on"),
+    # --- qsi-doctor ---
+    Run(DOCTOR, "qsi-doctor", ends=ANY_HEALTH),
+    Run(DOCTOR, "qsi-doctor --quiet", ends=ANY_HEALTH),
+    Run(DOCTOR, "qsi-doctor --no-camera --no-server", ends=ANY_HEALTH),
+    Run(DOCTOR, "qsi-doctor --json >qsi-doctor.json || true", leaves=("qsi-doctor.json",)),
+    Run(DOCTOR, "qsi-sim --listen 127.0.0.1:3240 --fault voltage:10.5 &"),
+    # --- performance: minutes of measurements that want the machine for themselves ---
+    Not(PERFORMANCE, "tools/bench", "takes minutes; tests/test_speed.py holds the figures that must not get lost"),
+    Not(PERFORMANCE, "tools/bench frames idle", "the same program"),
+    Not(PERFORMANCE, "tools/bench --json figures.json --plot frame-time.png", "the same program"),
+    # --- pages that other tests run from their first block to their last ---
+    Test("docs/howto-scripts.md", "tests/clients/test_documents.py"),
+    Test("docs/howto-phd2.md", "tests/clients/test_documents.py"),
+    Test("docs/properties.md", "tests/clients/test_documents.py"),
+)  # fmt: skip
