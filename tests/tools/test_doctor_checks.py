@@ -34,6 +34,7 @@ from usbproto.packets import CameraState, CoolerState
 
 PROBLEM, WARNING, UNKNOWN, NOTE, OK = Severity
 
+SERVICE_PROCESS = Process(700, "indi-qsi", "indi-qsi")
 CPP_RULES = 'ATTRS{idVendor}=="0403", ATTRS{idProduct}=="eb48", MODE="0666"\n'
 
 
@@ -101,6 +102,10 @@ CASES: list[tuple[str, Facts, str, Severity, tuple[str, ...]]] = [
     ("denied over USB/IP", usb(choice="usbip:x:1", cameras=(Camera("600", None, "001:002",
      problem="it may not be opened", trouble="NoPermission"),)), "camera-permission", PROBLEM, ("may not",)),
     ("our driver", held("indi_qsi_ccd"), "camera-in-use", OK, ("indi_qsi_ccd (process 500, user pi)",)),
+    ("the service", usb(cameras=(replace(CAMERA, driver="usbfs"),), processes=(SERVICE_PROCESS,)),
+     "camera-in-use", OK, ("another user", "indi-qsi (process 700, user indi-qsi)")),
+    ("the service's right", replace(user(in_session=False, in_database=False), server=SERVER),
+     "camera-permission", NOTE, ("the driver of the server does",)),
     ("another program", held("phd2.bin"), "camera-in-use", WARNING, ("phd2.bin", "kill 500")),
     ("two programs", held("indi_qsi_ccd", "indi-qsi"), "camera-in-use", PROBLEM, ("2 programs",)),
     ("another user's", held(), "camera-in-use", UNKNOWN, ("another user", "sudo qsi-doctor")),
@@ -109,7 +114,7 @@ CASES: list[tuple[str, Facts, str, Severity, tuple[str, ...]]] = [
     ("busy over USB/IP", camera(node=None, problem="in use", trouble="CameraInUse"), "camera-in-use",
      WARNING, ("in use",)),
     ("served over USB/IP", replace(camera(node=None, problem="in use", trouble="CameraInUse"),
-     server=SERVER), "camera-in-use", OK, ("A driver at 127.0.0.1:7624",)),
+     server=SERVER), "camera-in-use", OK, ("driver of the INDI server",)),
     ("gone", camera(problem="it left the USB", trouble="Disconnected"), "camera-in-use", PROBLEM, ("left",)),
     ("600 at full speed", camera(speed=12.0), "usb-speed", WARNING, ("12 Mbit/s", "480")),
     ("500 at full speed", camera(series="500", speed=12.0), "usb-speed", OK, ("all that its kind does",)),
@@ -200,8 +205,10 @@ CASES: list[tuple[str, Facts, str, Severity, tuple[str, ...]]] = [
     ("disk slow", system(folder=replace(FOLDER, speed=1e6)), "picture-folder", WARNING, ("17 s a picture",)),
     ("disk broken", system(folder=replace(FOLDER, problem="Read-only file system")), "picture-folder",
      PROBLEM, ("Read-only", "UPLOAD_DIR")),
-    ("not writable", system(folder=replace(FOLDER, writable=False, speed=None)), "picture-folder", UNKNOWN,
-     ("may not write",)),
+    ("not writable", system(folder=replace(FOLDER, writable=False, speed=None)), "picture-folder", WARNING,
+     ("may not write", "UPLOAD_DIR")),
+    ("the service's folder", replace(system(folder=replace(FOLDER, writable=False, speed=None)),
+     usb=replace(FREE.usb, processes=(SERVICE_PROCESS,))), "picture-folder", NOTE, ("sudo -u indi-qsi",)),
     ("no folder yet", system(folder=replace(FOLDER, exists=False, speed=None)), "picture-folder", NOTE,
      ("first picture",)),
     ("no time", system(synchronised=False), "clock", WARNING, ("headers", "timedatectl")),

@@ -174,7 +174,7 @@ def test_under_indiserver_the_server_is_asked(tmp_path: Path) -> None:
         pictures = tree["facts"]["system"]["folder"]["path"]
     assert tree["status"] == 2
     assert alarms(tree) == ["The supply voltage is too low (below 11 V)"]
-    assert [s for s, seen in said(tree, "camera-in-use") if "A driver at" in seen] == ["ok"]
+    assert [s for s, seen in said(tree, "camera-in-use") if "driver of the INDI server" in seen] == ["ok"]
     assert tree["facts"]["examined"] == []
     assert {"indiserver", "indi_qsi_ccd"} <= processes
     (device,) = tree["facts"]["server"]["devices"]

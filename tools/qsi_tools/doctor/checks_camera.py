@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qsi_tools.doctor.checks_usb import OUR_DRIVERS
-from qsi_tools.doctor.facts import Device, Examined, Facts
+from qsi_tools.doctor.facts import DRIVERS, Device, Examined, Facts
 from qsi_tools.doctor.findings import Finding, note, ok, problem, unknown, warning
 from usbproto.errors import DEVICE_ERRORS
 from usbproto.models import BASE_TYPES, FEATURES_FIXED_IN, SERIES_600
@@ -52,7 +51,7 @@ def server(facts: Facts) -> Iterable[Finding]:
     if found is None:
         return
     about = "INDI server"
-    driver_runs = [p.name for p in facts.usb.processes if p.name in ("indiserver", *OUR_DRIVERS)]
+    driver_runs = [p.name for p in facts.usb.processes if p.name in ("indiserver", *DRIVERS)]
     if not found.reachable:
         if found.asked:
             yield problem(about, f"{found.address}: {found.problem}", "Is it running, and on this address?")

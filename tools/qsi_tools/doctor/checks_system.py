@@ -147,11 +147,14 @@ def folder(facts: Facts) -> Iterable[Finding]:
     if found.problem:
         yield problem(about, f"{path} cannot be used: {found.problem}", "Choose another one (UPLOAD_DIR)")
         return
-    if not found.writable:
-        yield unknown(
+    others = [process.user for process in facts.usb.drivers if process.user != facts.system.user.name]
+    if not found.writable and others:
+        yield note(about, f"{path} is for {others[0]}: sudo -u {others[0]} qsi-doctor measures its speed")
+    elif not found.writable:
+        yield warning(
             about,
-            f"This user may not write {path}",
-            "Fine if the driver runs as another user (sudo -u THAT-USER qsi-doctor); else choose another one",
+            f"{facts.system.user.name} may not write {path}: a driver of this user cannot save there",
+            "Choose another folder (UPLOAD_DIR), or change its owner",
         )
     if found.free is not None:
         room = f"{found.free / 1e9:.1f} GB free in {path}, about {found.free // FRAME} pictures"

@@ -7,27 +7,27 @@ from collections.abc import Iterable
 
 from indi_qsi.bus import LIBUSB
 from indi_qsi.udevrules import FILE_NAME, GROUP
-from qsi_tools.doctor.facts import Camera, Facts, Process
+from qsi_tools.doctor.facts import DRIVERS, Camera, Facts, Process
 from qsi_tools.doctor.findings import Finding, note, ok, problem, unknown, warning
 from usbproto.errors import CameraInUse, NoCamera, NoPermission
 from usbproto.models import SERIES_500
 
 FULL_SPEED, HIGH_SPEED = 12, 480  # Mbit/s
 MANY_HUBS = 3  # two are a dock and a hub at the telescope; each more is one more plug and supply
-OUR_DRIVERS = ("indi_qsi_ccd", "indi-qsi")
 USBFS = "usbfs"  # what the kernel calls a program that has claimed an interface
 APPLY = "sudo udevadm trigger --action=change --subsystem-match=usb, or plug the camera in again"
 
 
 def seen(facts: Facts) -> Iterable[Finding]:
     usb = facts.usb
-    if not usb.readable and not (facts.server is not None and facts.server.connected):
+    if not usb.readable and not facts.served:
         yield unknown("camera", f"This system has no USB to look at ({usb.problem})")
         return
     if usb.problem:
         yield problem("camera", f"The cameras could not be listed: {usb.problem}", NoCamera.remedy)
-    elif not usb.cameras and facts.server is not None and facts.server.connected:
+    elif not usb.cameras and facts.served:
         # At the other computer, simulated, or over USB/IP.
+        assert facts.server is not None
         yield note("camera", f"None on the USB here ({usb.choice}), but {facts.server.address} serves one")
     elif not usb.cameras:
         lights = "The green light flashes when the cable is not connected, and is off without power"
@@ -65,6 +65,8 @@ def permission(facts: Facts) -> Iterable[Finding]:
                 yield problem("permission", camera.problem, "Let the USB/IP server export the camera")
         elif node.accessible:
             yield ok("permission", f"{user.name} may open {camera.name}")
+        elif facts.served:
+            yield note("permission", f"{user.name} may not open {camera.name}; the driver of the server does")
         elif node.group != GROUP:
             yield problem(
                 "permission",
@@ -100,15 +102,19 @@ def holder(facts: Facts) -> Iterable[Finding]:
                     f"{len(programs)} programs have {camera.name} open at once",
                     "End all but one: they spoil each other's exposures",
                 )
+        elif camera.driver == USBFS and facts.usb.drivers:
+            # Of the service's user, most likely: only root sees which files it has open.
+            who = ", ".join(f"{p.name} (process {p.pid}, user {p.user})" for p in facts.usb.drivers)
+            yield ok("in use", f"A program of another user has {camera.name}; running is {who}")
         elif camera.driver == USBFS:
             yield unknown(
                 "in use",
-                f"A program of another user has {camera.name}; this user may not see which{_suspects(facts)}",
+                f"A program of another user has {camera.name}; this user may not see which",
                 "sudo qsi-doctor --no-camera says which",
             )
         elif camera.trouble == CameraInUse.__name__:
-            if facts.server is not None and facts.server.connected:
-                yield ok("in use", f"A driver at {facts.server.address} has {camera.name}")
+            if facts.served:
+                yield ok("in use", f"The driver of the INDI server has {camera.name}")
             else:
                 yield warning("in use", camera.problem, "If it is a driver of yours, this is right")
         elif not camera.problem:
@@ -134,18 +140,13 @@ def _kernel_driver(camera: Camera) -> Finding:
 
 def _program(camera: Camera, process: Process) -> Finding:
     who = f"{process.name} (process {process.pid}, user {process.user})"
-    if process.name in OUR_DRIVERS:
+    if process.name in DRIVERS:
         return ok("in use", f"{who} has {camera.name}: a driver of QSI cameras")
     return warning(
         "in use",
         f"{who} has {camera.name}",
         f"If this is not what you want, end it: kill {process.pid}",
     )
-
-
-def _suspects(facts: Facts) -> str:
-    names = [f"{p.name} {p.pid}" for p in facts.usb.processes if p.name in OUR_DRIVERS]
-    return f"; running are {', '.join(names)}" if names else ""
 
 
 def speed(facts: Facts) -> Iterable[Finding]:

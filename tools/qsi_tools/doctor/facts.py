@@ -56,6 +56,9 @@ class Camera:
         return f"QSI {self.series} Series {self.serial or f'at USB {self.location}'}"
 
 
+DRIVERS = ("indi_qsi_ccd", "indi-qsi")  # our programs that hold cameras, by their processes' names
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """`holds` are the USB device files that it has open; None where this user may not look."""
@@ -75,6 +78,11 @@ class Usb:
     cameras: tuple[Camera, ...] = ()
     processes: tuple[Process, ...] = ()
     problem: str = ""
+
+    @property
+    def drivers(self) -> tuple[Process, ...]:
+        """Our drivers that run, under whatever server."""
+        return tuple(process for process in self.processes if process.name in DRIVERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,3 +234,8 @@ class Facts:
     system: System
     server: Server | None = None
     examined: tuple[Examined, ...] = ()
+
+    @property
+    def served(self) -> bool:
+        """Whether the INDI server has a camera: then it matters little what this user may do."""
+        return self.server is not None and self.server.connected

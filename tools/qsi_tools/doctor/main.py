@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pwd
 import shutil
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from qsi_tools.doctor import (
     collect_usb,
     report,
 )
-from qsi_tools.doctor.facts import Facts, Server
+from qsi_tools.doctor.facts import Facts, Server, Usb
 from qsi_tools.doctor.findings import COULD_NOT_LOOK, STATUS, worst
 from usbproto.errors import BadArgument
 
@@ -110,13 +111,13 @@ def collect(options: argparse.Namespace, bus: Bus) -> Facts:
     server = None if options.no_server else collect_server.collect(options.server)
     usb = collect_usb.collect(bus, options.root)
     examined = () if options.no_camera else collect_camera.collect(bus, usb)
-    folder = collect_folder.collect(options.pictures or _pictures(server), write=not options.no_write)
+    folder = collect_folder.collect(options.pictures or _pictures(server, usb), write=not options.no_write)
     return Facts(usb, collect_system.collect(options.root, folder), server, examined)
 
 
-def _pictures(server: Server | None) -> Path:
-    """UPLOAD_DIR of the first camera that a server on this machine has, or the home directory."""
-    home = Path(os.environ.get("HOME") or "~").expanduser()
+def _pictures(server: Server | None, usb: Usb) -> Path:
+    """UPLOAD_DIR of the first camera that a server on this machine has, or the driver's home directory."""
+    home = _home(usb)
     for device in server.devices if server is not None and server.local else ():
         told = device.values.get("UPLOAD_SETTINGS", {}).get("UPLOAD_DIR", "")
         if told.startswith("/"):
@@ -124,6 +125,18 @@ def _pictures(server: Server | None) -> Path:
         if told == HOME_MARK or told.startswith(f"{HOME_MARK}/"):
             return home / told.removeprefix(HOME_MARK).lstrip("/")
     return home
+
+
+def _home(usb: Usb) -> Path:
+    """Of the user whose driver runs here, such as the service's; without one, of this user."""
+    own = Path(os.environ.get("HOME") or "~").expanduser()
+    for process in usb.drivers:
+        try:
+            account = pwd.getpwnam(process.user)
+        except KeyError:
+            continue
+        return own if account.pw_uid == os.geteuid() else Path(account.pw_dir)
+    return own
 
 
 if __name__ == "__main__":
