@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.end_to_end.rig import Sim, stand_alone, under_indiserver
+from tests.end_to_end.rig import Server, Sim, stand_alone, under_indiserver
 from tests.indi.indi_support import eventually
 
 HERE = f"tests/docs/{Path(__file__).name}"
@@ -37,10 +37,15 @@ def test_every_variable_is_tried() -> None:
         assert f'"{name}"' in (ROOT / file).read_text() or f"{name}=" in (ROOT / file).read_text(), name
 
 
+def connect(server: Server) -> None:
+    server.get("CONNECTION.CONNECT")  # waits for the driver longer than indi_setprop does
+    server.connect()
+
+
 @pytest.mark.parametrize(("choice", "model"), [("sim", "683wsg"), ("sim:583wsg", "583wsg")])
 def test_the_usb_can_be_a_simulated_camera(tmp_path: Path, choice: str, model: str) -> None:
     with under_indiserver(tmp_path, {"INDI_QSI_USB": choice}) as server:
-        server.connect()
+        connect(server)
         assert server.get("CAMERA_INFO.MODEL") == model
 
 
@@ -48,7 +53,7 @@ def test_the_serial_number_chooses_the_camera(tmp_path: Path) -> None:
     with Sim(tmp_path, more=["540wsg"]) as sim:
         serial = sim.others[0].serial
         with under_indiserver(tmp_path, {**sim.environ, "INDI_QSI_SERIAL": serial}) as server:
-            server.connect()
+            connect(server)
             assert server.get("CAMERA_INFO.MODEL") == "540wsg"
 
 

@@ -88,6 +88,7 @@ OURS, ETC = OUR_RULES.path, "/etc/udev/rules.d/70-indi-qsi.rules"
 # What the test is called, the facts, the check that must speak, how badly, and words of what it says.
 CASES: list[tuple[str, Facts, str, Severity, tuple[str, ...]]] = [
     ("no camera", usb(cameras=()), "camera-seen", PROBLEM, ("No QSI camera", "12 V", "lsusb", "flashes")),
+    ("no USB/IP server", usb(choice="usbip:pi:3240", cameras=()), "camera-seen", PROBLEM, ("qsi-sim",)),
     ("no USB", usb(cameras=(), readable=False, problem="no /sys"), "camera-seen", UNKNOWN, ("no USB",)),
     ("no libusb", usb(cameras=(), problem="libusb was not found"), "camera-seen", PROBLEM, ("libusb",)),
     ("blocked", camera(authorized=False), "camera-seen", PROBLEM, ("blocked", "USBGuard")),

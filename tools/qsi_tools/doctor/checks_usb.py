@@ -29,6 +29,12 @@ def seen(facts: Facts) -> Iterable[Finding]:
         # At the other computer, simulated, or over USB/IP.
         assert facts.server is not None
         yield note("camera", f"None on the USB here ({usb.choice}), but {facts.server.address} serves one")
+    elif not usb.cameras and usb.choice.startswith("usbip:"):
+        yield problem(
+            "camera",
+            f"No QSI camera at {usb.choice}",
+            "Is the USB/IP server (qsi-sim, or another computer's usbipd) running, and is this its address?",
+        )
     elif not usb.cameras:
         lights = "The green light flashes when the cable is not connected, and is off without power"
         yield problem("camera", f"No QSI camera on the USB ({usb.choice})", f"{NoCamera.remedy}. {lights}")

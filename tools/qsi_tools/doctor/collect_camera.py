@@ -3,17 +3,12 @@
 
 from __future__ import annotations
 
-import logging
-
 from indi_qsi.bus import LIBUSB, Bus
 from qsi_tools.doctor.collect_usb import explain
 from qsi_tools.doctor.facts import Camera, Examined, Usb
 from usbproto import discovery, ftdi
 from usbproto.checkup import examine
 from usbproto.errors import QsiError
-
-# What the link says of its second tries is in the result.
-logging.getLogger("usbproto").addHandler(logging.NullHandler())
 
 
 def may_be_opened(camera: Camera) -> bool:

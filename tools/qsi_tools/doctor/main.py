@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import pwd
 import shutil
@@ -86,6 +87,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status; see EPILOG."""
     options = _arguments(arguments)
+    # What usbproto would log is said by the findings.
+    logging.getLogger("usbproto").addHandler(logging.NullHandler())
     try:
         bus = Bus(os.environ.get(VARIABLE) or LIBUSB)
         bus.backend()
