@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Who runs which command of the documents. One line a claim.
 
+    Given(PAGE, COMMAND)            what the page takes for running: started before its first block and kept to the
+                                    end, otherwise as Serve; `environ` is set for all blocks
     Run(PAGE, FIRST LINE)           the block is run here, to its end; `ends` are the statuses that are right,
-                                    `leaves` the files that it must leave
+                                    `leaves` the files that it must leave, `replace` what a reader would fill in
     Serve(PAGE, FIRST LINE)         the block runs until its terminal is closed: it is started, and must come to
                                     serve; the blocks behind it run meanwhile, until the next Serve of the page.
                                     `camera`: a client can connect one; `says`: words of its output, for what is
@@ -25,6 +27,7 @@ class Run:
     first: str
     ends: tuple[int, ...] = (0,)
     leaves: tuple[str, ...] = ()
+    replace: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ class Serve:
     first: str
     camera: bool = True
     says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    page: str
+    command: str
+    camera: bool = True
+    says: str = ""
+    environ: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,7 @@ CLAIMS = (
     Serve(SIMULATOR, "qsi-sim --model 683wsg-8 --model 540cwsg --listen unix:/tmp/usb --control unix:/tmp/control \\",
           says="control on"),
     # --- qsi-doctor ---
+    Given(DOCTOR, "tools/run --model 683wsg"),
     Run(DOCTOR, "qsi-doctor", ends=ANY_HEALTH),
     Run(DOCTOR, "qsi-doctor --quiet", ends=ANY_HEALTH),
     Run(DOCTOR, "qsi-doctor --no-camera --no-server", ends=ANY_HEALTH),

@@ -24,7 +24,10 @@ from tests.indi.indi_support import PATIENCE
 
 # Program -> the arguments that go before those of the document.
 CLIENTS = dict.fromkeys(("indi_setprop", "indi_getprop", "indi_eval"), "-p {port}")
-WRAPPERS = CLIENTS | {"indiserver": "-p {port} -u {folder}/indi.sock"}
+WRAPPERS = CLIENTS | {
+    "indiserver": "-p {port} -u {folder}/indi.sock",
+    "qsi-doctor": "--server 127.0.0.1:{port}",
+}
 SUBSTITUTES = {"127.0.0.1:3240": "127.0.0.1:{usb_port}", "/tmp/": "{folder}/tmp/"}
 BASH = ("bash", "-eu", "-o", "pipefail", "-c")
 # What would lead a program out of the test's own world.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.claims import CLAIMS, Not, Run, Serve, Test
+from tests.docs.claims import CLAIMS, Given, Not, Run, Serve, Test
 from tests.docs.pages import ROOT, SHELL, Block, blocks, indented, pages, parse
 from tests.docs.shell import Serving, Shell
 from tests.end_to_end.rig import DEVICE, answers
@@ -57,7 +57,10 @@ def test_every_command_is_claimed_once(block: Block) -> None:
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.page} {type(claim).__name__}")
-def test_every_claim_has_its_commands(claim: Run | Serve | Test | Not) -> None:
+def test_every_claim_has_its_commands(claim: Run | Serve | Test | Not | Given) -> None:
+    if isinstance(claim, Given):
+        assert claim.page in STORIES, f"no block of the page is run: {claim}"
+        return
     assert [block for block in commands() if claim in claims_of(block)], f"no document has this: {claim}"
     if isinstance(claim, Test):
         assert Path(claim.page).name in (ROOT / claim.file).read_text(), (
@@ -89,24 +92,36 @@ def shell(tmp_path: Path) -> Shell:
 @pytest.mark.timeout(STORY_TIME)
 @pytest.mark.parametrize("page", STORIES)
 def test_the_commands_of_a_page_work_from_top_to_bottom(page: str, shell: Shell) -> None:
-    terminal: Serving | None = None
+    terminals: list[Serving] = []  # those that are given, and behind them the page's own
     try:
+        for given in (claim for claim in CLAIMS if isinstance(claim, Given) and claim.page == page):
+            terminals.append(shell.start(given.command, shell.folder / f"given-{len(terminals)}.log"))
+            serves(shell, terminals[-1], given)
+            shell.environ |= {name: shell.substitute(value) for name, value in given.environ}
+        given_count = len(terminals)
         for number, block in enumerate(blocks(page, *SHELL)):
             (claim, *_) = claims_of(block)
             if isinstance(claim, Run):
-                shell.run(block.text, claim.ends)
-                assert [name for name in claim.leaves if not (shell.work / name).stat().st_size] == []
+                run(shell, block.text, claim)
             elif isinstance(claim, Serve):
-                if terminal is not None:
-                    terminal.close()
-                terminal = shell.start(block.text, shell.folder / f"terminal-{number}.log")
-                serves(shell, terminal, claim)
+                while len(terminals) > given_count:
+                    terminals.pop().close()
+                terminals.append(shell.start(block.text, shell.folder / f"terminal-{number}.log"))
+                serves(shell, terminals[-1], claim)
     finally:
-        if terminal is not None:
+        for terminal in reversed(terminals):
             terminal.close()
 
 
-def serves(shell: Shell, terminal: Serving, claim: Serve) -> None:
+def run(shell: Shell, text: str, claim: Run) -> None:
+    for old, new in claim.replace:
+        assert old in text, claim
+        text = text.replace(old, new)
+    shell.run(text, claim.ends)
+    assert [name for name in claim.leaves if not (shell.work / name).stat().st_size] == []
+
+
+def serves(shell: Shell, terminal: Serving, claim: Serve | Given) -> None:
     if claim.says:
         terminal.until(lambda: claim.says in terminal.log, f"it says {claim.says!r}")
         return
