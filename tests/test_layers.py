@@ -37,6 +37,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         *("qsi_tools.doctor", "usbproto", "indi_qsi.wire", "indi_qsi.version"),
         *("indi_qsi.bus", "indi_qsi.udevrules"),
     ),
+    "qsi_tools.firmware": ("qsi_tools.firmware", "usbproto", "indi_qsi.version", "indi_qsi.bus"),
 }
 # Where the packages that are installed lie.
 PACKAGES = {"usbproto": ROOT, "indi_qsi": ROOT, "qsi_tools": ROOT / "tools"}

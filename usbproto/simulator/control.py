@@ -78,6 +78,10 @@ def status(camera: SimulatedCamera) -> dict[str, Any]:
             "settings": {name: int(getattr(firmware.settings.current, name)) for name in _SETTINGS},
             "alt_mode": int(firmware.settings.alt_mode),
             "trigger_mode": int(imager.trigger_mode),
+            "versions": {
+                target.name.lower(): region.version for target, region in hardware.flash.regions.items()
+            },
+            "loader": firmware.loader.active,
             "led": camera.indicator.led,
             "error": camera.indicator.error,
             "scene": hardware.optics.scene.value,

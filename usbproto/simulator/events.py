@@ -34,6 +34,7 @@ EVENTS: dict[str, str] = {
     "settings": "led, sound, fan, gain, ...: the advanced settings were set",
     "alt_mode": "bits",
     "trigger_mode": "mode",
+    "loader": "step, and valid: the loader took over (enter), or began this step; validated: it is done",
     "usb": "plugged: the cable was pulled or put in",
     "led": "shows: off, green, yellow, red flashing, or the flashes of an error",
     "beep": "sound: chirp, chirp-chirp, or the beeps of an error",

@@ -13,6 +13,7 @@ from usbproto.packets import CameraState
 from usbproto.simulator.faults import Arguments, fault
 from usbproto.simulator.fifo import Chunk
 from usbproto.simulator.firmware import Reply
+from usbproto.simulator.loader import HARDWARE
 
 if TYPE_CHECKING:
     from usbproto.simulator.camera import SimulatedCamera
@@ -224,6 +225,28 @@ def _restart(camera: SimulatedCamera, arguments: Arguments) -> None:
         camera.firmware.power_on()
 
     camera.timeline.after(0, restart)
+
+
+# --- loader ---
+
+
+@fault("no-loader", "the camera does not speak our loader's language, as no real one does")
+def _no_loader(camera: SimulatedCamera, arguments: Arguments) -> None:
+    loader = camera.firmware.loader
+    loader.present = False
+    loader.write_mark()
+
+
+@fault("like-hardware", "the loader's mark says that the camera is not a simulated one")
+def _like_hardware(camera: SimulatedCamera, arguments: Arguments) -> None:
+    loader = camera.firmware.loader
+    loader.kind = HARDWARE
+    loader.write_mark()
+
+
+@fault("flash-wear", "VALUE bytes (default 1) of the next loaded block keep wrong bits")
+def _flash_wear(camera: SimulatedCamera, arguments: Arguments) -> None:
+    camera.firmware.loader.worn = arguments.count(1)
 
 
 # --- parts ---

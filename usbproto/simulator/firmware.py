@@ -3,7 +3,7 @@
 
 It listens 6 s after power-up. A command that takes time (flush, shutter) keeps those behind it waiting in
 their queue; what comes while pixels are on their way is lost. Commands that the model does not know, and
-those that change a camera for good, are not answered.
+those that change a camera for good, are not answered, except by the right knock: that starts the loader.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from usbproto.simulator.fifo import Chunk, Fifo
 from usbproto.simulator.hardware import Hardware
 from usbproto.simulator.imager import Imager
 from usbproto.simulator.inbox import FORBIDDEN, Inbox
+from usbproto.simulator.loader import Loader
 from usbproto.simulator.settings import SettingsMemory
 from usbproto.simulator.timeline import Event
 
@@ -67,6 +68,7 @@ class Firmware:
         self._life = 0  # counts power-ups: answers of an earlier one are not sent
         self._sending = False  # data followed the last answer
         self._power_up: Event | None = None
+        self.loader = Loader(hardware, self._say_for_loader, self._restart)
         fifo.on_bytes = self._heard
         if starting:
             self.power_off()
@@ -102,13 +104,18 @@ class Firmware:
         self._sending = False
         if self._power_up is not None:
             self._power_up.cancel()
-        self._inbox.clear()
         self._fifo.clear()
+        self._stop()
+        self.loader.power_off()
+        self._log.emit("power", on=False)
+
+    def _stop(self) -> None:
+        """Everything that the firmware does comes to an end."""
+        self._inbox.clear()
         self.imager.power_off()
         self.hardware.power_off()
         self.settings.reset()
         self.commands.power_off()
-        self._log.emit("power", on=False)
 
     def power_on(self) -> None:
         if self.powered:
@@ -121,12 +128,20 @@ class Firmware:
     def _listen(self) -> None:
         self.ready = True
         self._log.emit("ready")
+        if not self.hardware.flash.whole:
+            self.loader.enter()
+
+    def _restart(self) -> None:
+        self.power_off()
+        self.power_on()
 
     # --- bytes in ---
 
     def _heard(self, data: bytes) -> None:
         if not self.ready or self.hung:
             self._ignore("not listening", data)
+        elif self.loader.active:
+            self.loader.heard(data)
         elif self.transferring:
             self._ignore("pixels are on their way", data)
         else:
@@ -153,8 +168,13 @@ class Firmware:
 
     def _begin(self, packet: bytes) -> None:
         code = packet[0]
+        if self.loader.knocks(packet):
+            self._stop()
+            self.loader.enter()
+            self.loader.answer_enter()
+            return
         if code in FORBIDDEN:
-            self._ignore(f"{FORBIDDEN[code]} is not simulated", packet)
+            self._ignore(f"{FORBIDDEN[code]} is not obeyed", packet)
             return
         handler = self.commands.handlers.get(code)
         if handler is None:
@@ -184,15 +204,20 @@ class Firmware:
             packet = p.encode_refusal(command, answer.error)
         else:
             packet = p.encode_answer(command, answer.payload, answer.error)
-        reply = Reply(command, packet, list(answer.data))
+        self._reply(Reply(command, packet, list(answer.data)), answer.error, life)
+        self._serve()
+
+    def _say_for_loader(self, command: p.Command[Any, Any], packet: bytes) -> None:
+        self._reply(Reply(command, packet), packet[-1], self._life)
+
+    def _reply(self, reply: Reply, error: int, life: int) -> None:
         for tamper in list(self.tampering):
             tamper(reply)
-        self._log.emit("answer", code=command.code, error=answer.error, bytes=sum(map(len, reply.data)))
+        self._log.emit("answer", code=reply.command.code, error=error, bytes=sum(map(len, reply.data)))
         if reply.delay > 0:
             self._timeline.after(reply.delay, lambda: self._send(reply, life))
         else:
             self._send(reply, life)
-        self._serve()
 
     def _send(self, reply: Reply, life: int) -> None:
         if life != self._life or not self.powered:

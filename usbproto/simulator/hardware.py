@@ -8,6 +8,7 @@ from usbproto.simulator import eeprom
 from usbproto.simulator.bodies import CameraModel
 from usbproto.simulator.cooler import Cooler, Environment
 from usbproto.simulator.events import EventLog
+from usbproto.simulator.flash import Flash
 from usbproto.simulator.mechanics import Relays, Shutter, Wheel
 from usbproto.simulator.mount import Mount, Telescope
 from usbproto.simulator.sensor import HotPixels
@@ -16,7 +17,7 @@ from usbproto.simulator.timeline import Timeline
 
 
 class Hardware:
-    """`firmware` is the version that the EEPROM tells. The same `seed` gives the same stars and defects."""
+    """`firmware` is the version that the camera came with. One `seed` gives the same stars and defects."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class Hardware:
         self.seed = seed
         self.environment = environment or Environment()
         self.eeprom = eeprom.contents(model, self.serial, self.firmware)
+        self.flash = Flash(model, self.firmware)
         self.shutter = Shutter(timeline, log)
         self.wheel = Wheel(model.filter_count, timeline, log)
         self.relays = Relays(timeline, log)

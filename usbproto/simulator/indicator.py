@@ -12,6 +12,7 @@ from usbproto.simulator.mechanics import SHUTTER_FAILED, WHEEL_FAILED
 
 OFF, GREEN, YELLOW, RED = "off", "green", "yellow", "red flashing"
 NO_CABLE = "green flashing"
+LOADING, VALIDATING = "yellow flashing fast", "yellow flashing slowly"
 
 _LIGHT = {
     CameraState.IDLE: GREEN,
@@ -50,6 +51,8 @@ class Indicator:
             return OFF
         if not firmware.ready:
             return YELLOW
+        if firmware.loader.active:
+            return VALIDATING if firmware.loader.validating else LOADING
         if self.error:
             return f"red 1, yellow {self.error}"
         if not firmware.settings.current.led:
