@@ -29,22 +29,29 @@ from usbproto.models import Address
 
 # s for a camera to come back after a restart: its 6 s of power-up, and as much again for a slow hub.
 RETURN_LIMIT = 20.0
+# s for the first answer of one that may still be starting; Init itself takes up to 0.6 s (section 3.1).
+ANSWER_LIMIT = 1.0
 LOOK_AGAIN = 0.1  # s between looks for it
 SUPPLY_ERRORS = (3, 4)  # device errors of GetTemperature: below 11 V, above 14 V
 
 
 class Access:
-    """The cameras of a USB (`backend` None: libusb). `patience`: s to wait for a camera that restarts."""
+    """The cameras of a USB (`backend` None: libusb).
+
+    `patience`: s to wait for a camera that restarts, asking it anew each `answer_time`.
+    """
 
     def __init__(
         self,
         backend: Any = None,
         known: Sequence[Dialect] = dialects.KNOWN,
         patience: float = RETURN_LIMIT,
+        answer_time: float = ANSWER_LIMIT,
     ) -> None:
         self._backend = backend
         self.known = known
         self._patience = patience
+        self._answer_time = answer_time
 
     def cameras(self) -> list[Found]:
         return discovery.cameras(self._backend)
@@ -54,6 +61,10 @@ class Access:
         if found.problem is not None:
             raise found.problem
         return ftdi.Channel(found.port)
+
+    def pause(self) -> None:
+        """Between looks for a camera that restarts."""
+        time.sleep(LOOK_AGAIN)
 
     def find(self, serial: str | None) -> Found:
         """The camera of this serial number, or the only one. Raises `NoCamera`, `PlanRefused`."""
@@ -95,9 +106,10 @@ class Access:
             except QsiError:
                 if deadline.passed:
                     raise
-                time.sleep(LOOK_AGAIN)
+                self.pause()
                 continue
             try:
+                link.exchange(p.INIT, p.Empty(), seconds=self._answer_time, phase="restarting")
                 facts = read_facts(link, found, self.known)
                 if facts.mark is not None and facts.mark.in_loader:
                     raise Differs("The camera came up in its loader again: it does not take what was loaded")
@@ -105,7 +117,7 @@ class Access:
                 link.close()
                 if deadline.passed:
                     raise
-                time.sleep(LOOK_AGAIN)
+                self.pause()
                 continue
             break
         try:
