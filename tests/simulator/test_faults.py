@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import binascii
 import errno
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from tests.simulator.bench import Bench, bench
 from usbproto import packets as p
 from usbproto.errors import ProtocolError, Refused
 from usbproto.simulator.faults import FAULTS
+from usbproto.simulator.flash import Target
 from usbproto.simulator.usbdevice import Handle, Setup, UsbFailure
 
 SMALL = (20, 10)
@@ -148,6 +150,40 @@ def _(b: Bench) -> None:
 def _(b: Bench) -> None:
     image(b)
     assert b.exchange(b"\x4e\x00")[8:] == (20_000).to_bytes(2, "little") * 256
+
+
+# --- loader ---
+
+KNOCK = bytes.fromhex("2109") + b"QSILDR1" + bytes.fromhex("f67f")
+MARK_AT = 0x0200
+
+
+def mark(b: Bench) -> bytes:
+    return bytes(b.ask(p.GET_EEPROM, p.EepromAddress(MARK_AT + n)).value for n in range(9))
+
+
+@check("no-loader")
+def _(b: Bench) -> None:
+    assert mark(b) == b"\xff" * 9
+    assert b.exchange(KNOCK, 2) == b""
+    b.ask(p.GET_SET_POINT)
+
+
+@check("like-hardware")
+def _(b: Bench) -> None:
+    assert mark(b) == b"QSILDR1HR"
+
+
+@check("flash-wear:2")
+def _(b: Bench) -> None:
+    assert b.exchange(KNOCK)[:2] == b"\x21\x03"
+    memory = b.hardware.flash.regions[Target.FIRMWARE]
+    memory.erase()
+    for address in (0, 8):
+        body = bytes((0, 0, 0, 0, address)) + b"abcd"
+        check = binascii.crc_hqx(b"\xa2" + body, 0xFFFF).to_bytes(2, "big")
+        assert b.exchange(bytes((0xA2, len(body) + 2)) + body + check)[-1] == 0
+    assert bytes(memory.data[:4]) == b"`ccd" and bytes(memory.data[8:12]) == b"abcd"
 
 
 # --- states and parts ---

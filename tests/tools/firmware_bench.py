@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qsi_tools.firmware import backups, cli
-from qsi_tools.firmware.access import Access, Session
+from qsi_tools.firmware.access import RETURN_LIMIT, Access, Session
 from qsi_tools.firmware.commands import Options
 from qsi_tools.firmware.dialects.openloader import OpenLoader
 from qsi_tools.firmware.facts import Facts
@@ -35,7 +35,6 @@ from usbproto.simulator.camera import SimulatedCamera
 from usbproto.simulator.timeline import ManualTimeline
 
 LOADER_CODES = frozenset((0x21, *range(0xA0, 0xA6)))
-PATIENCE = 2.0  # s in real time
 STEP = 0.02  # simulated s by which a waiting host lets time go by
 FAST = 400.0  # of a camera behind USB
 NEW = {Target.FIRMWARE: "06.09.01", Target.CORE: "02.00.00"}
@@ -77,12 +76,25 @@ class CutChannel(SimulatedChannel):
         return super().look()
 
 
+class SimulatedDeadline(Deadline):
+    def __init__(self, time: ManualTimeline) -> None:
+        super().__init__(RETURN_LIMIT)
+        self._time, self._end = time, time.now() + RETURN_LIMIT
+
+    @property
+    def passed(self) -> bool:
+        return self._time.now() >= self._end
+
+
 class TestAccess(Access):
     __test__ = False
 
     def __init__(self, bench: Bench) -> None:
-        super().__init__(patience=PATIENCE)
+        super().__init__()
         self._bench = bench
+
+    def deadline(self) -> Deadline:
+        return SimulatedDeadline(self._bench.time)
 
     def pause(self) -> None:
         self._bench.time.advance(1.0)

@@ -33,7 +33,7 @@ CHECKSUM_BYTES = 2
 ERASE_TIME = 1.0
 WRITE_TIME = 0.001
 VERIFY_TIME = 2.0
-RESTART_PAUSE = 0.02  # for the answer to leave
+RESTART_PAUSE = 1.0  # for the answer to leave
 
 # Errors, in the last byte of an answer.
 BAD_CHECKSUM = 0x90

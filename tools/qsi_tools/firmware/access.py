@@ -62,6 +62,10 @@ class Access:
             raise found.problem
         return ftdi.Channel(found.port)
 
+    def deadline(self) -> Deadline:
+        """By which a camera that restarts must be back."""
+        return Deadline(self._patience)
+
     def pause(self) -> None:
         """Between looks for a camera that restarts."""
         time.sleep(LOOK_AGAIN)
@@ -98,7 +102,7 @@ class Access:
     @contextlib.contextmanager
     def restarted(self, serial: str) -> Iterator[Session]:
         """The camera, when its firmware runs again. Raises `Differs` when it stays in the loader."""
-        deadline = Deadline(self._patience)
+        deadline = self.deadline()
         while True:
             try:
                 found = self.find(serial)

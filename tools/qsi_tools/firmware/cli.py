@@ -15,10 +15,10 @@ from indi_qsi.version import VERSION
 from qsi_tools.firmware import commands
 from qsi_tools.firmware.access import Access
 from qsi_tools.firmware.commands import Options, Tool
-from qsi_tools.firmware.errors import Exit, FileError
+from qsi_tools.firmware.errors import Exit, FileError, exit_status
 from qsi_tools.firmware.image import Target
 from qsi_tools.firmware.screen import Screen
-from usbproto.errors import AccessError, LinkError, QsiError
+from usbproto.errors import QsiError
 
 INTERRUPTED = 130  # as shells say it: 128 and SIGINT
 
@@ -83,19 +83,13 @@ def run(command: str, access: Access, options: Options, screen: Screen | None = 
         status, text = Exit.REFUSED, str(error)
     except QsiError as error:
         screen.say(f"qsi-firmware: {error.explain()}")
-        status, text = _status(error), error.explain()
+        status, text = exit_status(error), error.explain()
     except KeyboardInterrupt:
         screen.say("qsi-firmware: interrupted; the camera was not changed")
         return INTERRUPTED
     if options.json:
         tool.show([], {"error": text, "status": int(status)})
     return int(status)
-
-
-def _status(error: QsiError) -> Exit:
-    if isinstance(error, AccessError):
-        return Exit.NO_ACCESS
-    return Exit.FAILED if isinstance(error, LinkError) else Exit.REFUSED
 
 
 def _options(parsed: argparse.Namespace) -> Options:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from qsi_tools.firmware import archive, backups, recovery
 from qsi_tools.firmware import update as steps
 from qsi_tools.firmware.access import Access, Session, holders
 from qsi_tools.firmware.archive import Found as FoundImage
-from qsi_tools.firmware.errors import Differs, Exit, FileError, PlanRefused
+from qsi_tools.firmware.errors import Differs, Exit, FileError, PlanRefused, exit_status
 from qsi_tools.firmware.facts import Facts
 from qsi_tools.firmware.image import Image, Target
 from qsi_tools.firmware.journal import Journal, Standing
@@ -22,6 +24,8 @@ from qsi_tools.firmware.screen import Screen
 from qsi_tools.firmware.signals import held_off
 from usbproto.discovery import Found
 from usbproto.errors import CameraInUse, NoCamera, QsiError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -315,7 +319,9 @@ def _write(tool: Tool, serial: str, work: Callable[[Journal], Facts]) -> int:
     with held_off(tool.screen.say):
         try:
             facts = work(journal)
-        except QsiError as error:
+        except Exception as error:  # whatever it is, the user must learn what the camera needs
+            if not isinstance(error, QsiError):
+                log.exception("this should not have happened")
             return _failed(tool, journal, error)
     text = f"Done: {facts.model} {facts.serial} runs firmware {facts.firmware}"
     core = facts.version(Target.CORE)
@@ -324,22 +330,19 @@ def _write(tool: Tool, serial: str, work: Callable[[Journal], Facts]) -> int:
     return Exit.DONE
 
 
-def _failed(tool: Tool, journal: Journal, error: QsiError) -> int:
-    entry = journal.entry
-    if entry is None or not entry.open:
-        # Before the first step, or after the last.
-        tool.screen.say(f"qsi-firmware: {error.explain()}")
-        different = isinstance(error, Differs)
-        text, status = str(error), Exit.DIFFERENT if different else Exit.FAILED
-    else:
-        tool.screen.say(f"qsi-firmware: {error.explain()}")
-        journal.failed(str(error))
-        text = entry.explain()
-        tool.screen.say(text)
-        untouched = entry.standing is Standing.OLD
-        status = Exit.FAILED if untouched else Exit.INCOMPLETE
-        if entry.standing is Standing.NEW and isinstance(error, Differs):
-            status = Exit.DIFFERENT
+def _failed(tool: Tool, journal: Journal, error: Exception) -> int:
+    what = error.explain() if isinstance(error, QsiError) else repr(error)
+    tool.screen.say(f"qsi-firmware: {what}")
+    entry, status = journal.entry, exit_status(error)
+    if entry is not None and entry.open:
+        with contextlib.suppress(QsiError):  # a note; what matters is there already
+            journal.failed(str(error))
+        what = entry.explain()
+        tool.screen.say(what)
+        if entry.standing is Standing.OLD:
+            status = Exit.FAILED
+        elif not (entry.standing is Standing.NEW and isinstance(error, Differs)):
+            status = Exit.INCOMPLETE
     if tool.options.json:
-        tool.show([], {"error": str(error), "message": text, "status": int(status)})
+        tool.show([], {"error": str(error), "message": what, "status": int(status)})
     return status

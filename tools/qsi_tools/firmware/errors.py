@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from usbproto.errors import QsiError
+from usbproto.errors import AccessError, BadArgument, QsiError
 
 
 class Exit(IntEnum):
@@ -46,3 +46,13 @@ class Differs(QsiError):
 
 class LoaderError(QsiError):
     """The loader answered with an error, or something that its language does not allow."""
+
+
+def exit_status(error: Exception) -> Exit:
+    """Where nothing had been begun that the journal would know of."""
+    if isinstance(error, AccessError):
+        return Exit.NO_ACCESS
+    if isinstance(error, Differs):
+        return Exit.DIFFERENT
+    rules = (FileError, PlanRefused, BackupError, JournalError, BadArgument)
+    return Exit.REFUSED if isinstance(error, rules) else Exit.FAILED

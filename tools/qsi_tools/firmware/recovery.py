@@ -42,11 +42,9 @@ def recover(session: Session, given: Image | None, journal: Journal, screen: Scr
         old = before.old_version if before is not None and before.target == image.target.value else ""
         journal.begin(image, facts.serial, facts.model, old, Step.WRITE)
         update.load(session.link, session.dialect, loader, image, journal, screen)
-    screen.say("Restarting the camera")
     if images:
         journal.step(Step.RESTART)
-    session.dialect.restart(session.link)
-    session.link.close()
+    update.restart(session.link, session.dialect, screen)
     with session.access.restarted(facts.serial) as running:
         after = running.facts
     for image in images:
