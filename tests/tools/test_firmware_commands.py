@@ -231,13 +231,16 @@ def test_the_backup_must_be_of_the_camera_as_it_is(ready: Bench) -> None:
     assert "qsi-firmware backup" in ready.err
 
 
-@pytest.mark.parametrize("damage", [lambda f: f[:-20], lambda f: f.replace(b"A", b"B", 1), lambda f: b""])
-def test_a_bad_file_is_refused_before_the_camera_is_touched(
-    ready: Bench, damage: Callable[[bytes], bytes]
-) -> None:
-    assert ready.run("update", damage(ready.new_file(Target.FIRMWARE)), confirm="00683001") == Exit.REFUSED
-    assert "file.hex" in ready.err
-    assert ready.codes() <= HARMLESS
+@pytest.mark.parametrize("command", ["plan", "update", "verify", "recover"])
+def test_a_bad_file_is_refused_before_the_camera_is_touched(ready: Bench, command: str) -> None:
+    good = hex_file(version="06.09.01", size=40)
+    cuts = [good[:at] for at in range(len(good)) if good[at - 1 : at] == b"\n"]
+    flips = [good[:at] + bytes((good[at] ^ 1 << at % 8,)) + good[at + 1 :] for at in range(len(good))]
+    for bad in [b"", good[:-1], *cuts, *flips]:
+        assert ready.run(command, bad, confirm="00683001") == Exit.REFUSED
+        assert "file.hex: " in ready.err
+    assert ready.sent == []
+    assert ready.run("plan", good) == Exit.DONE
 
 
 def test_an_image_that_is_too_large(ready: Bench) -> None:

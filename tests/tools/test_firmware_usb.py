@@ -75,9 +75,7 @@ def test_success(usb: UsbBench, target: Target) -> None:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize(
-    "fault", ["unplug", "power-off", "silence-in:0.6", "insert:a5a5"]
-)
+@pytest.mark.parametrize("fault", ["unplug", "power-off", "silence-in:0.6", "insert:a5a5"])
 def test_cut(usb: UsbBench, fault: str, moment: str) -> None:
     usb.back_up()
     old = bytes(usb.region(Target.FIRMWARE).data[:2048])

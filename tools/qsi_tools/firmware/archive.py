@@ -66,7 +66,7 @@ def load(name: str, data: bytes) -> list[Found]:
     try:
         members = _members(data)
     except _DAMAGED as error:
-        raise FileError(f"the zip is damaged ({error})") from error
+        raise FileError(f"the zip is damaged ({str(error) or type(error).__name__})") from error
     found = []
     for member, text in members:
         try:

@@ -191,17 +191,19 @@ def backup(tool: Tool) -> int:
 
 
 def show_plan(tool: Tool) -> int:
+    files = tool.images()
     with tool.access.session(tool.access.find(tool.options.serial)) as session:
-        image, made = _plan(tool, session)
+        image, made = _plan(tool, session, files)
     lines = [*_plan_lines(session.facts, image, made), "Nothing was done."]
     tool.show(lines, _plan_data(session.facts, image, made))
     return Exit.REFUSED if made.refusals else Exit.DONE
 
 
-def _plan(tool: Tool, session: Session) -> tuple[Image, Plan]:
-    options, facts, found = tool.options, session.facts, tool.images()
-    fitting = archive.choose(found, facts.base_type, options.target)
-    image = (fitting or found[0]).image  # one that does not fit is refused by the plan, with the reason
+def _plan(tool: Tool, session: Session, files: list[FoundImage]) -> tuple[Image, Plan]:
+    """`files` were read before the camera was opened: a bad file leaves it alone."""
+    options, facts = tool.options, session.facts
+    fitting = archive.choose(files, facts.base_type, options.target)
+    image = (fitting or files[0]).image  # one that does not fit is refused by the plan, with the reason
     kept = backups.find(tool.backup_folder, facts)
     wish = Wish(
         image,
@@ -239,8 +241,9 @@ def _plan_data(facts: Facts, image: Image, made: Plan) -> dict[str, Any]:
 
 
 def update(tool: Tool) -> int:
+    files = tool.images()
     with tool.access.session(tool.access.find(tool.options.serial)) as session:
-        image, made = _plan(tool, session)
+        image, made = _plan(tool, session, files)
         facts = session.facts
         tool.screen.say("\n".join(_plan_lines(facts, image, made)))
         if made.refusals:
@@ -250,13 +253,14 @@ def update(tool: Tool) -> int:
 
 
 def recover(tool: Tool) -> int:
+    files = tool.images() if tool.options.file is not None else None
     with tool.access.session(tool.access.find(tool.options.serial)) as session:
         facts, journal = session.facts, tool.journal(session.facts.serial)
         if not facts.in_loader:
             return _conclude(tool, facts, journal)
         given = None
-        if tool.options.file is not None:
-            chosen = archive.choose(tool.images(), facts.base_type, tool.options.target)
+        if files is not None:
+            chosen = archive.choose(files, facts.base_type, tool.options.target)
             given = chosen.image if chosen else None
             if given is None:
                 raise PlanRefused(f"The file has no {tool.options.target.value} for the {facts.base_type}")
@@ -285,8 +289,9 @@ def _conclude(tool: Tool, facts: Facts, journal: Journal) -> int:
 
 def verify(tool: Tool) -> int:
     """Reads back and compares; nothing is written, but the camera restarts."""
+    files = tool.images()
     with tool.access.session(tool.access.find(tool.options.serial)) as session:
-        image, made = _plan(tool, session)
+        image, made = _plan(tool, session, files)
         facts = session.facts
         # What only speaks against writing does not speak against reading.
         wish = Wish(
