@@ -80,9 +80,10 @@ def read(path: Path) -> dict[str, Any] | None:
 
 
 def find(folder: Path, facts: Facts) -> Path | None:
-    """The newest backup of this camera as it is now."""
+    """The newest backup of this camera as it is now; in its loader, it has no firmware to compare."""
+    same = [name for name in _SAME if not (facts.in_loader and name in ("firmware", "model"))]
     for path in sorted(folder.glob(f"{safe_name(facts.serial)}-*.json"), reverse=True):
         manifest = read(path)
-        if manifest is not None and all(manifest.get(name) == getattr(facts, name) for name in _SAME):
+        if manifest is not None and all(manifest.get(name) == getattr(facts, name) for name in same):
             return path
     return None

@@ -265,7 +265,7 @@ def recover(tool: Tool) -> int:
             if given is None:
                 raise PlanRefused(f"The file has no {tool.options.target.value} for the {facts.base_type}")
         if journal.entry is not None and journal.open:
-            tool.screen.say(journal.entry.explain())
+            tool.screen.say(journal.entry.story())
         tool.screen.say(f"The camera {facts.model} {facts.serial} is in its loader.")
         _confirm(tool, facts)
         return _write(tool, facts.serial, lambda j: recovery.recover(session, given, j, tool.screen))

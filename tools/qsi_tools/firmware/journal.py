@@ -26,11 +26,11 @@ FORMAT = 1
 class Standing(Enum):
     """What is known of the part that is being written."""
 
-    OLD = "nothing was erased: what was in the camera before is still there"
-    UNKNOWN = "it may have been erased, or not"
-    NONE = "it was erased, and what was to come is not there or not checked: the camera starts in its loader"
-    UNCHECKED = "the new one was written; whether the camera has found it whole is not known"
-    NEW = "the new one was written, and the camera found it whole"
+    OLD = "what was there before; nothing was erased"
+    UNKNOWN = "what was there before, or nothing: it may have been erased or not"
+    NONE = "nothing that is whole: it was erased, and the camera starts in its loader"
+    UNCHECKED = "the new one; whether the camera has found it whole is not known"
+    NEW = "the new one, which the camera has found whole"
 
 
 class Step(Enum):
@@ -82,16 +82,20 @@ class Entry:
     def standing(self) -> Standing:
         return Step[self.step].standing
 
-    def explain(self) -> str:
-        """What state the camera is in, and what to do."""
+    def story(self) -> str:
+        """What happened, and what state the camera is in."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.begun))
-        text = (
+        return (
             f"The update of the {self.target} of {self.model} {self.serial} "
-            f"from {self.old_version or '(unknown)'} to {self.new_version}, begun {stamp}, "
-            f"stopped at this step: {Step[self.step].value}. "
-            f"About the {self.target}: {self.standing.value}."
+            f"from {self.old_version or '(unknown)'} to {self.new_version}, "
+            f"begun {stamp}, was not finished.\n"
+            f"  last step:  {Step[self.step].value}\n"
+            f"  in the camera:  {self.standing.value}"
         )
-        return f"{text} Leave the camera plugged in and powered, and run: qsi-firmware recover"
+
+    def explain(self) -> str:
+        """The story, and what to do."""
+        return f"{self.story()}\nLeave the camera plugged in and powered, and run: qsi-firmware recover"
 
 
 class Journal:
