@@ -8,14 +8,21 @@ Chosen by `INDI_QSI_USB`:
     usbip:unix:PATH     the same by a unix socket
     sim                 a simulated camera in this process
     sim:MODEL           the same, of this model, for example sim:583wsg
+    replay:FILE         the cameras of a recording (docs/recording.md)
+
+A recorder that is set before the backend is made hears all of it.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from usbproto.errors import BadArgument
+
+if TYPE_CHECKING:
+    from usbproto.recording import Recorder
 
 VARIABLE = "INDI_QSI_USB"
 LIBUSB = "libusb"
@@ -28,15 +35,17 @@ class Bus:
     def __init__(self, choice: str = LIBUSB) -> None:
         """Raises `BadArgument` for a choice that is none of the above."""
         kind, _, rest = choice.partition(":")
-        if kind not in (LIBUSB, "usbip", "sim") or (kind == "usbip") != bool(rest and kind != "sim"):
+        wants_rest = kind in ("usbip", "replay")
+        if kind not in (LIBUSB, "usbip", "sim", "replay") or (kind != "sim" and wants_rest != bool(rest)):
             raise BadArgument(
                 f"{VARIABLE}={choice} is not understood",
-                "Valid are libusb, usbip:HOST:PORT, usbip:unix:PATH, sim, sim:MODEL",
+                "Valid are libusb, usbip:HOST:PORT, usbip:unix:PATH, sim, sim:MODEL, replay:FILE",
             )
         self.choice = choice
         self._kind, self._rest = kind, rest
         self._backend: Any = None
         self._camera: Any = None
+        self.recorder: Recorder | None = None
         # Held by whoever lists or opens cameras: over USB/IP, asking a camera its name makes it busy.
         self.lock = threading.Lock()
 
@@ -45,19 +54,39 @@ class Bus:
         return self._kind == "sim"
 
     def backend(self) -> Any:
-        """A pyusb backend; None stands for libusb. Raises `BadArgument` for an unknown model."""
-        if self._backend is None and self._kind != LIBUSB:
-            if self._kind == "usbip":
-                from usbproto.simulator.usbip_client import UsbIpBackend
+        """A pyusb backend; None stands for libusb.
 
-                self._backend = UsbIpBackend(self._rest)
-            else:
-                from usbproto.simulator.backend import SimulatorBackend
-                from usbproto.simulator.camera import SimulatedCamera
+        Raises `BadArgument` for an unknown model, and for a recording that cannot be used.
+        """
+        if self._backend is None and (self._kind != LIBUSB or self.recorder is not None):
+            made = self._make()
+            if self.recorder is not None:
+                from usbproto.recording_usb import recording_backend
 
-                self._camera = SimulatedCamera(self._rest or DEFAULT_MODEL)
-                self._backend = SimulatorBackend([self._camera.device])
+                made = recording_backend(made, self.recorder)
+            self._backend = made
         return self._backend
+
+    def _make(self) -> Any:
+        if self._kind == "usbip":
+            from usbproto.simulator.usbip_client import UsbIpBackend
+
+            return UsbIpBackend(self._rest)
+        if self._kind == "replay":
+            from usbproto.recording import RecordingError
+            from usbproto.simulator.replay_backend import ReplayBackend
+
+            try:
+                return ReplayBackend(Path(self._rest))
+            except (OSError, RecordingError) as error:
+                raise BadArgument(f"{VARIABLE}={self.choice}: {error}") from error
+        if self._kind == "sim":
+            from usbproto.simulator.backend import SimulatorBackend
+            from usbproto.simulator.camera import SimulatedCamera
+
+            self._camera = SimulatedCamera(self._rest or DEFAULT_MODEL)
+            return SimulatorBackend([self._camera.device])
+        return None
 
     def close(self) -> None:
         """Ends what the backend keeps running."""
@@ -65,3 +94,5 @@ class Bus:
             self._backend.close()
         if self._camera is not None:
             self._camera.close()
+        if self.recorder is not None:
+            self.recorder.close()

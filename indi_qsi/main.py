@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from indi_qsi.bus import DEFAULT_MODEL, VARIABLE, Bus
 from indi_qsi.device.device import FACTORY_NAME, QsiDevice
@@ -23,7 +24,11 @@ from indi_qsi.properties import Hub
 from indi_qsi.version import VERSION
 from usbproto.errors import QsiError
 
+if TYPE_CHECKING:
+    from indi_qsi.recording import Witness
+
 SERIAL_VARIABLE = "INDI_QSI_SERIAL"
+RECORD_VARIABLE = "INDI_QSI_RECORD"
 DEBUG_VARIABLE = "INDI_QSI_DEBUG"
 DEFAULT_LISTEN = "127.0.0.1:7624"
 
@@ -44,10 +49,13 @@ def driver() -> int:
     hub = Hub()
     link = StdioLink(hub)
     bus = Bus(os.environ.get(VARIABLE) or "libusb")
+    witness = _recorded(hub, bus)
     fleet = _fleet(hub, bus)
     signal.signal(signal.SIGTERM, lambda number, frame: link.stop("terminated"))
     signal.signal(signal.SIGINT, lambda number, frame: link.stop("interrupted"))
     link.run()
+    if witness is not None:
+        witness.stopping()
     fleet.close()
     bus.close()
     return 0
@@ -115,8 +123,9 @@ def _serve(listen: list[str], model: str | None, connect: bool) -> int:
 
     fields = log_as_service(_log_level())
     bus = _choose_bus(model)
-    bus.backend()  # an unknown model is told now, not at the first connect
     hub = Hub()
+    witness = _recorded(hub, bus)
+    bus.backend()  # an unknown model is told now, not at the first connect
     try:
         server = Server(hub, listen)
     except ListenError as error:
@@ -142,6 +151,8 @@ def _serve(listen: list[str], model: str | None, connect: bool) -> int:
     watch.close()
     if auto is not None:
         auto.close()
+    if witness is not None:
+        witness.stopping()
     fleet.close()
     server.close()
     bus.close()
@@ -176,6 +187,16 @@ def _serial() -> str | None:
 
 def _fleet(hub: Hub, bus: Bus, arrived: Callable[[QsiDevice], None] | None = None) -> Fleet:
     return Fleet(hub, bus, _device_name(), _home() / ".indi", _serial(), arrived)
+
+
+def _recorded(hub: Hub, bus: Bus) -> Witness | None:
+    """Has everything recorded, if the user has said so."""
+    if not os.environ.get(RECORD_VARIABLE):
+        return None
+    from indi_qsi.recording import Witness, recorder
+
+    bus.recorder = recorder()
+    return Witness(hub, bus.recorder, _home() / ".indi") if bus.recorder is not None else None
 
 
 def _home() -> Path:

@@ -21,6 +21,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "usbproto.frames": ("usbproto.errors", "usbproto.models", "numpy"),
     "usbproto.ftdi": ("usbproto.errors", "usbproto.models", "usbproto.deadline", "numpy", "usb"),
     "usbproto.link": ("usbproto.errors", "usbproto.packets", "usbproto.deadline"),
+    "usbproto.recording": (),
+    "usbproto.recording_usb": (
+        *("usbproto.recording", "usbproto.models", "usbproto.packets", "usbproto.discovery"),
+        "usb",
+    ),
     "usbproto.simulator": ("usbproto", "usb", "numpy"),
     "usbproto": ("usbproto", "numpy"),
     "indi_qsi.wire": ("indi_qsi.wire",),

@@ -39,6 +39,7 @@ class Hub:
         self._links: list[LinkPort] = []
         self._snoops: list[tuple[str, str | None, SnoopCallback]] = []
         self._strangers: set[str] = set()
+        self._listeners: list[Callable[[NewVector], None]] = []
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -103,6 +104,10 @@ class Hub:
         with MODEL_LOCK:
             self._snoops = [snoop for snoop in self._snoops if snoop[2] != callback]
 
+    def listen(self, listener: Callable[[NewVector], None]) -> None:
+        """Tells every request for new values, before it is acted on. The listener must not wait or raise."""
+        self._listeners.append(listener)
+
     def dispatch(self, link: LinkPort | None, message: Message) -> None:
         """Acts on one message. `link` is None for what the driver asks of itself (config files)."""
         match message:
@@ -143,6 +148,8 @@ class Hub:
                     device.define(link, message.name)
 
     def _request(self, link: LinkPort | None, message: NewVector) -> None:
+        for listener in self._listeners:
+            listener(message)
         device = self._devices.get(message.device)
         if device is not None:
             device.receive(message, link)
