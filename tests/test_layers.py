@@ -46,8 +46,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 # Where the packages that are installed lie.
 PACKAGES = {"usbproto": ROOT, "indi_qsi": ROOT, "qsi_tools": ROOT / "tools"}
-# Only the choice of the USB may make a simulated camera.
-MAY_SIMULATE = ("usbproto.simulator", "indi_qsi.bus")
+# Only the choice of the USB may make a simulated camera; a replay asks it how far it has come.
+MAY_SIMULATE = ("usbproto.simulator", "indi_qsi.bus", "indi_qsi.replay")
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -177,6 +177,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     A last line that was cut by a crash is left out.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
+        number = 0
         for number, text in enumerate(file, 1):
             try:
                 line = json.loads(text)
@@ -189,6 +190,8 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             if number == 1 and line.get(FORMAT) != VERSION:
                 raise RecordingError(f"{path} is no recording of version {VERSION}, the only one there is")
             yield line
+    if number == 0:
+        raise RecordingError(f"{path} is empty")
 
 
 def _create(path: Path) -> tuple[Path, int]:
