@@ -142,6 +142,11 @@ def _serve(listen: list[str], model: str | None, connect: bool) -> int:
         f"Shell: indi_setprop '{name}.CONNECTION.CONNECT=On' && indi_getprop '{name}.*.*'   (Ctrl-C ends)",
         flush=True,
     )
+    if server.open_to_others:
+        print(
+            "Whoever reaches this computer by the network controls the camera: INDI knows no passwords.",
+            flush=True,
+        )
     waits = f"Waiting for {_serial() or 'a camera'}" if connect else "No camera is connected"
     watch = Watch(lambda: fleet.devices, server, Notifier(), waits)
     ended = threading.Event()

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 # Clients that may wait to be let in; they come a few at a time.
@@ -53,6 +54,12 @@ def show_address(listener: socket.socket) -> str:
         return name
     host, port = name[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_open(listener: socket.socket) -> bool:
+    """Whether other computers may reach it."""
+    name = listener.getsockname()
+    return isinstance(name, tuple) and not ip_address(str(name[0]).partition("%")[0]).is_loopback
 
 
 def remove_path(listener: socket.socket) -> None:

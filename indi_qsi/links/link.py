@@ -127,6 +127,8 @@ class Link:
         """Acts on what the peer sent. True if it contained broken XML."""
         broken = False
         for event in self._parser.feed(data):
+            if self._outbox.closed:
+                break  # it asked for more than it reads: the rest of its questions is of no use
             if isinstance(event, Problem):
                 self._report(event)
                 if event.severity is Severity.REFUSED:

@@ -13,20 +13,28 @@ import select
 import socket
 import time
 from collections.abc import Sequence
-from threading import Lock, Thread, current_thread
+from threading import Event, Lock, Thread, current_thread
 
-from indi_qsi.links.addresses import ListenError, listen_on, remove_path, show_address
+from indi_qsi.links.addresses import ListenError, is_open, listen_on, remove_path, show_address
 from indi_qsi.links.flow import DrainFlow
-from indi_qsi.links.link import READ_BYTES, Link
+from indi_qsi.links.link import Link
 from indi_qsi.links.output import SocketOutput
+from indi_qsi.links.pace import Pace
 from indi_qsi.properties.hub import Hub
 
 __all__ = ["ListenError", "Server"]
 
 _log = logging.getLogger(__name__)
 
+# Bytes taken from a client at a time: hundreds of requests in one go would outrun its pace.
+_READ_BYTES = 4096
+
 # Links at a time. A program such as KStars opens up to four; each link costs two threads.
 MAX_LINKS = 16
+
+# Seconds between two clients that are let in. One that is thrown out and comes again at once must not keep
+# the driver busy with its coming.
+_ACCEPT_PAUSE = 0.02
 
 # Seconds for the writer of a link to end after its socket was shut down.
 _JOIN_TIMEOUT = 2.0
@@ -49,16 +57,26 @@ class ClientLink(Link):
         super().__init__(name, server.hub, SocketOutput(sock), flow)
         self._server = server
         self._socket = sock
+        self._pace = Pace()
+        self._stopped = Event()  # nobody pauses any more
         self.reader = Thread(target=self._run, name=f"reader of {name}", daemon=True)
+
+    def stop(self, reason: str) -> None:
+        """Makes both threads of the link end. Does not wait; may be called again."""
+        self._stopped.set()
+        super().stop(reason)
 
     def _run(self) -> None:
         self._writer.start()
         self.hub.attach(self)
         try:
-            while data := self._socket.recv(READ_BYTES):
+            while data := self._socket.recv(_READ_BYTES):
+                start = time.thread_time()
                 if self._receive(data):
                     self.stop("broken XML")
                     break
+                if pause := self._pace.pause(time.thread_time() - start):
+                    self._stopped.wait(pause)
             self.stop("the client has gone")
         except OSError as error:
             self.stop(str(error))
@@ -99,6 +117,11 @@ class Server:
     def addresses(self) -> tuple[str, ...]:
         """Where it listens, in the order of `listen`, with the real port numbers."""
         return tuple(show_address(listener) for listener in self._listeners)
+
+    @property
+    def open_to_others(self) -> bool:
+        """Whether other computers are listened to."""
+        return any(is_open(listener) for listener in self._listeners)
 
     @property
     def links(self) -> tuple[ClientLink, ...]:
@@ -162,6 +185,7 @@ class Server:
                     time.sleep(0.1)
                 else:
                     self._welcome(sock, peer)
+                    time.sleep(_ACCEPT_PAUSE)
 
     def _welcome(self, sock: socket.socket, peer: object) -> None:
         sock.setblocking(True)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# How many names that no vector has are told, each once: a client that goes on asking must not fill the log.
+_MAX_UNKNOWN = 64
+
 _LOG_LEVELS = {
     Level.DEBUG: logging.DEBUG,
     Level.INFO: logging.INFO,
@@ -35,6 +38,7 @@ class Device:
         self.hub = hub
         self.live = False
         self._vectors: dict[str, Vector[Any]] = {}
+        self._unknown: set[str] = set()
 
     @property
     def vectors(self) -> Mapping[str, Vector[Any]]:
@@ -56,6 +60,7 @@ class Device:
                     raise ValueError(f"{self.name} already has a vector {vector.name}")
                 vector.attach(self)
                 self._vectors[vector.name] = vector
+                self._unknown.discard(vector.name)
                 if self.live:
                     self.post(vector.name, vector.definition(self.name))
 
@@ -103,6 +108,10 @@ class Device:
         """Passes a client's request to its vector."""
         vector = self._vectors.get(message.name)
         if vector is None:
+            with MODEL_LOCK:
+                if message.name in self._unknown or len(self._unknown) >= _MAX_UNKNOWN:
+                    return
+                self._unknown.add(message.name)
             text = f"Property {message.name} is not defined in {self.name}"
             self.message(text, Level.WARNING)
         else:

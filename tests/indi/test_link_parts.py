@@ -19,6 +19,7 @@ from indi_qsi.links.frame import Frame
 from indi_qsi.links.interest import MAX_ENTRIES, Interest
 from indi_qsi.links.outbox import MAX_CONTROL_BYTES, MAX_FRAMES_WAITING, Outbox
 from indi_qsi.links.output import FileOutput, SocketOutput, Stalled
+from indi_qsi.links.pace import BURST, LONGEST, SHARE, Pace
 from indi_qsi.properties.ports import BlobItem
 from indi_qsi.wire.messages import BlobPolicy, State
 
@@ -324,3 +325,12 @@ def test_both_encoders_are_right_piece_by_piece(size: int) -> None:
 def test_eventually_is_no_endless_loop() -> None:
     with pytest.raises(AssertionError, match="never"):
         eventually(lambda: False, "never", timeout=0.01)
+
+
+def test_a_client_that_costs_much_is_slowed_down_and_an_ordinary_one_is_not() -> None:
+    pace = Pace()
+    assert [pace.pause(BURST / 20) for _ in range(10)] == [0.0] * 10
+    greedy = Pace()
+    greedy.pause(BURST)
+    assert 0.9 < greedy.pause(0.05) * SHARE / 0.05 <= 1.1  # its part, and no more
+    assert greedy.pause(100.0) == LONGEST
