@@ -13,9 +13,12 @@ gets a number too, where the C++ drivers overwrite the file.
 from __future__ import annotations
 
 import errno
+import fcntl
+import logging
 import os
 import re
 import secrets
+import time
 import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -26,6 +29,8 @@ from pathlib import Path
 
 from usbproto.errors import BadArgument, QsiError
 
+log = logging.getLogger(__name__)
+
 HOME_MARK, INDEX_MARK, TIME_MARK = "_HOME_", "XXX", "ISO8601"
 MAX_NAME = 255  # bytes of a file name: the limit of all usual file systems
 MAX_DIRECTORY = 3500  # bytes; Linux ends a path at 4096, and the name has to fit too
@@ -33,7 +38,11 @@ INDEX_DIGITS = 9  # a longer number in a name is a date or a mistake, and not co
 # Who loses the race for a name so often in a row meets no other writer but a fault.
 ATTEMPTS = 1000
 SHOWN = 60  # characters of a path in a message; clients cut messages at 255
-TEMPORARY = ".indi-qsi-{}.part"
+# The size that it is to have, and the suffix, make a whole one known that a crash left behind.
+TEMPORARY = ".indi-qsi-{}-{}{}.part"
+_LEFT_OVER = re.compile(r"\.indi-qsi-[0-9a-f]+-(\d+)(\.\w+)\.part", re.ASCII)
+RESCUED = "RESCUED_XXX"
+UNLOCKED_TIME = 5.0  # s; between making a file and locking it pass some microseconds
 DIRECTORY_MODE = 0o755
 
 _TIME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{3}"
@@ -188,6 +197,7 @@ def save(directory: Path, prefix: str, when: datetime, suffix: str, data: memory
         # All that follows is relative to this directory, whatever is done to its path meanwhile.
         folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            rescue(folder, directory)
             name, taken = _save(folder, prefix, when, suffix, data)
         finally:
             os.close(folder)
@@ -202,11 +212,47 @@ def discard(saved: Saved) -> None:
         saved.path.unlink()
 
 
+def rescue(folder: int, directory: Path) -> None:
+    """Looks after what a program that was killed has left: a whole picture gets a name, a part of one goes.
+
+    Whoever still writes holds a lock, and is left alone.
+    """
+    for name in os.listdir(folder):
+        if (match := _LEFT_OVER.fullmatch(name)) is None:
+            continue
+        # A fault here is no reason not to save the picture that is to be saved now.
+        with suppress(OSError):
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            try:
+                if abs(time.time() - os.fstat(fd).st_mtime) < UNLOCKED_TIME:
+                    continue
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                whole = os.fstat(fd).st_size == int(match[1])
+                if whole:
+                    os.fsync(fd)
+                    _name_rescued(folder, directory, name, match[2])
+                _remove(folder, name)
+                if not whole:
+                    log.warning("%s: a part of a picture was deleted that a crash had left", directory)
+            finally:
+                os.close(fd)
+
+
+def _name_rescued(folder: int, directory: Path, temporary: str, suffix: str) -> None:
+    """Raises OSError when there is no name left."""
+    for name in islice(names(RESCUED, datetime.now(), suffix, os.listdir(folder)), ATTEMPTS):
+        if _place(folder, temporary, name):
+            log.warning("%s: a picture that a crash had left unnamed is now %s", directory, name)
+            return
+    raise FileExistsError
+
+
 def _save(folder: int, prefix: str, when: datetime, suffix: str, data: memoryview) -> tuple[str, str | None]:
     """The name, and the one that it should have been if that was taken."""
-    temporary = TEMPORARY.format(secrets.token_hex(8))
+    temporary = TEMPORARY.format(secrets.token_hex(8), len(data), suffix)
+    fd = -1
     try:
-        _write(folder, temporary, data)
+        fd = _write(folder, temporary, data)
         first = None
         for name in islice(names(prefix, when, suffix, os.listdir(folder)), ATTEMPTS):
             if _place(folder, temporary, name):
@@ -216,6 +262,8 @@ def _save(folder: int, prefix: str, when: datetime, suffix: str, data: memoryvie
             raise OSError(errno.EBUSY, f"{first} and {ATTEMPTS - 1} names after it are taken")
     finally:
         _remove(folder, temporary)
+        if fd >= 0:
+            os.close(fd)
     try:
         os.fsync(folder)
     except OSError as error:
@@ -230,15 +278,20 @@ def _remove(folder: int, name: str) -> None:
         os.unlink(name, dir_fd=folder)
 
 
-def _write(folder: int, name: str, data: memoryview) -> None:
+def _write(folder: int, name: str, data: memoryview) -> int:
+    """Writes the file and brings it to the disk. The descriptor holds a lock that says that we are alive."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o666, dir_fd=folder)
     try:
+        with suppress(OSError):  # a file system without locks: nobody will take it from us there
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         while data:
             data = data[os.write(fd, data) :]
         os.fsync(fd)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
 def _place(folder: int, temporary: str, name: str) -> bool:

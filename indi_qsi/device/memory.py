@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FILE = "qsi-cameras.json"
 MAX_BYTES = 1 << 20  # a real file has some kB; a larger one is not ours
+MAX_BROKEN = 9  # broken files that are kept aside; a fault that comes back must not fill the disk
 LOCK_LIMIT = 2.0  # s; others have the file for some milliseconds
 LOCK_POLL = 0.01  # s
 
@@ -91,7 +92,7 @@ class Memory:
             if not isinstance(everything, dict) or not all(isinstance(v, dict) for v in everything.values()):
                 raise ValueError("not a table of cameras")
         except (ValueError, RecursionError) as error:
-            aside = self._path.with_suffix(".broken.json")
+            aside = self._aside()
             log.error("%s is broken (%s); it is now %s", self._path, error, aside.name)
             try:
                 self._path.replace(aside)
@@ -99,6 +100,14 @@ class Memory:
                 log.error("and it cannot be renamed: %s", failure.strerror)
             return {}
         return everything
+
+    def _aside(self) -> Path:
+        """Where a broken file goes; the first ones are kept, because they may hold the most."""
+        for number in range(1, MAX_BROKEN + 1):
+            aside = self._path.with_suffix(".broken.json" if number == 1 else f".broken-{number}.json")
+            if not aside.exists():
+                break
+        return aside
 
     def _save(self, everything: dict[str, dict[str, Any]]) -> None:
         beside = self._path.with_name(f".{FILE}.{os.getpid()}.tmp")

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from indi_qsi.wire import writer
-from indi_qsi.wire.messages import NewVector, Problem
+from indi_qsi.wire.messages import NewVector, Problem, Severity
 from indi_qsi.wire.parser import Parser
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,11 @@ class Config:
         self._check_owner(path)
         try:
             with path.open("rb") as file:
-                return _parse(file.read(MAX_FILE + 1))
+                data = file.read(MAX_FILE + 1)
+            requests, unknown = _parse(data)
+            if unknown:
+                _keep_unknown(path, data, unknown)
+            return requests
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -133,22 +137,34 @@ class Config:
             )
 
 
-def _parse(data: bytes) -> list[NewVector]:
+def _parse(data: bytes) -> tuple[list[NewVector], str]:
+    """The requests, and what else there is that only a later version may know. Raises `_BrokenFileError`."""
     if len(data) > MAX_FILE:
         raise _BrokenFileError(f"larger than {MAX_FILE} bytes")
     if _EMPTY_ROOT.fullmatch(data):
-        return []
+        return [], ""
     match = _ROOT.fullmatch(data)
     if match is None:
         raise _BrokenFileError("not one INDIDriver element")
     requests = []
+    unknown = ""
     # The closing reply flushes nothing, but an unfinished element before it becomes a problem.
     for event in Parser().feed(match[1] + b"<pingReply uid=''/>"):
-        if isinstance(event, Problem):
+        if isinstance(event, Problem) and event.severity is Severity.NOTE:
+            unknown = event.reason
+        elif isinstance(event, Problem):
             raise _BrokenFileError(event.reason)
-        if isinstance(event, NewVector):
+        elif isinstance(event, NewVector):
             requests.append(event)
-    return requests
+    return requests, unknown
+
+
+def _keep_unknown(path: Path, data: bytes, reason: str) -> None:
+    """A later version's file: the next save drops what is not known here, so all is kept. Raises OSError."""
+    beside = path.with_name(f"{path.name}.later")
+    if not beside.exists():
+        _log.warning("%s is of a later version (%s); it is kept as %s", path, reason, beside.name)
+        _write(beside, data)
 
 
 def _set_aside(path: Path, reason: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from indi_qsi.device import memory as module
-from indi_qsi.device.memory import FILE, MAX_BYTES, Memory
+from indi_qsi.device.memory import FILE, MAX_BROKEN, MAX_BYTES, Memory
 
 
 def test_it_is_there_again(tmp_path: Path) -> None:
@@ -105,3 +105,29 @@ def test_nobody_waits_for_ever_for_a_hung_one(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(OSError):
             Memory(tmp_path).put("1", "wheel", {"a": 1})
     Memory(tmp_path).put("1", "wheel", {"a": 1})
+
+
+def test_every_broken_file_is_kept_and_they_do_not_pile_up(tmp_path: Path) -> None:
+    for number in range(MAX_BROKEN + 3):
+        (tmp_path / FILE).write_text(f"broken {number}")
+        assert Memory(tmp_path).get("1", "wheel") == {}
+    kept = sorted(path.read_text() for path in tmp_path.glob("*.broken*.json"))
+    assert len(kept) == MAX_BROKEN
+    assert {f"broken {number}" for number in range(MAX_BROKEN - 1)} <= set(kept)
+
+
+@pytest.mark.parametrize("size", [MAX_BYTES - 1, MAX_BYTES, MAX_BYTES + 1])
+def test_the_largest_file(tmp_path: Path, size: int) -> None:
+    text = '{"1": {"wheel": {"a": 1}}}'
+    (tmp_path / FILE).write_text(text.ljust(size))
+    assert Memory(tmp_path).get("1", "wheel") == ({"a": 1} if size <= MAX_BYTES else {})
+
+
+def test_what_a_later_version_keeps_is_kept(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('{"1": {"later": {"x": [1]}, "wheel": {"later": 2}}, "later": {}}')
+    Memory(tmp_path).put("1", "role", {"role": "x"})
+    everything = json.loads((tmp_path / FILE).read_text())
+    assert everything == {
+        "1": {"later": {"x": [1]}, "wheel": {"later": 2}, "role": {"role": "x"}},
+        "later": {},
+    }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from indi_qsi.device.files import (
     MAX_NAME,
+    TEMPORARY,
     SaveError,
     _place,
     _reserve_and_replace,
@@ -422,3 +424,41 @@ def test_messages_have_room_in_indi() -> None:
     for number in _PROBLEMS:
         error = SaveError(Path("/" + "x" * 1000), OSError(number, "x"))
         assert len(f"[ERROR] {error.explain()}. The picture was sent to the clients") <= 255, error
+
+
+# --- what a crash leaves ---
+
+
+def left_over(folder: Path, content: bytes, size: int, name: str = "0a") -> Path:
+    path = folder / TEMPORARY.format(name, size, ".fits")
+    path.write_bytes(content)
+    os.utime(path, (0, 0))
+    return path
+
+
+def test_a_whole_picture_that_a_crash_left_gets_a_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = left_over(tmp_path, b"precious", 8)
+    part = left_over(tmp_path, b"prec", 8, "0b")
+    other = tmp_path / ".somebody-elses.part"
+    other.write_bytes(b"")
+    save(tmp_path, "IMAGE_XXX", NIGHT, ".fits", DATA)
+    assert not whole.exists() and not part.exists() and other.exists()
+    assert (tmp_path / "RESCUED_001.fits").read_bytes() == b"precious"
+    assert (tmp_path / "IMAGE_001.fits").read_bytes() == DATA
+    assert "is now RESCUED_001.fits" in caplog.text and "a part of a picture was deleted" in caplog.text
+
+
+def test_what_somebody_writes_just_now_is_left_alone(tmp_path: Path) -> None:
+    path = left_over(tmp_path, b"prec", 8)
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        save(tmp_path, "IMAGE_XXX", NIGHT, ".fits", DATA)
+        assert path.exists()
+    os.utime(path)  # made this moment, and perhaps not locked yet
+    save(tmp_path, "IMAGE_XXX", NIGHT, ".fits", DATA)
+    assert path.exists()
+    os.utime(path, (0, 0))
+    save(tmp_path, "IMAGE_XXX", NIGHT, ".fits", DATA)
+    assert not path.exists()

@@ -116,7 +116,6 @@ def test_loading_makes_the_default_too(config: Config) -> None:
         FOREIGN[:300].encode(),
         FOREIGN.replace("</oneNumber>", "").encode(),
         FOREIGN.replace("1000", "<!ENTITY x>").encode(),
-        FOREIGN.replace("newSwitchVector", "nonsense").encode(),
         b"x" * (MAX_FILE + 1),
     ],
 )
@@ -130,6 +129,20 @@ def test_a_broken_file_is_set_aside(config: Config, data: bytes, caplog: pytest.
     assert aside.name in caplog.text
     config.save([ONE])
     assert config.load() == [ONE]
+
+
+def test_what_a_later_version_wrote_is_loaded_as_far_as_it_is_known(config: Config) -> None:
+    later = FOREIGN.replace("newSwitchVector", "newLaterVector")
+    config.path.parent.mkdir()
+    config.path.write_text(later)
+    loaded = config.load()
+    assert [request.name for request in loaded] == ["POLLING_PERIOD"]
+    config.save(loaded)
+    beside = config.path.with_name(config.path.name + ".later")
+    assert beside.read_text() == later
+    config.path.write_text(later + " ")
+    config.load()
+    assert beside.read_text() == later  # the first one stays
 
 
 def test_broken_files_do_not_pile_up(config: Config) -> None:
