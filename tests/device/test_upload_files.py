@@ -22,6 +22,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from indi_qsi.device.files import (
+    INDEX_DIGITS,
+    MAX_DIRECTORY,
     MAX_NAME,
     TEMPORARY,
     SaveError,
@@ -92,6 +94,18 @@ def test_directories(directory: str, path: str) -> None:
 def test_directories_that_are_refused(directory: str, reason: str) -> None:
     with pytest.raises(BadArgument, match=reason):
         resolve(directory, "/home/me")
+
+
+def test_the_longest_directory_and_the_longest_prefix() -> None:
+    for length in (MAX_DIRECTORY - 1, MAX_DIRECTORY):
+        assert resolve("/" + "d" * (length - 1), "/home/user")
+    with pytest.raises(BadArgument, match="too long"):
+        resolve("/" + "d" * MAX_DIRECTORY, "/home/user")
+    room = MAX_NAME - len(f"{10**INDEX_DIGITS}.fits")
+    for length in (room - 1, room):
+        check_prefix("x" * length + "XXX")
+    with pytest.raises(BadArgument, match="1 bytes too long"):
+        check_prefix("x" * (room + 1) + "XXX")
 
 
 @pytest.mark.parametrize("home", ["", "relative"])

@@ -145,6 +145,13 @@ def test_what_a_later_version_wrote_is_loaded_as_far_as_it_is_known(config: Conf
     assert beside.read_text() == later  # the first one stays
 
 
+@pytest.mark.parametrize("size", [MAX_FILE - 1, MAX_FILE, MAX_FILE + 1])
+def test_the_largest_file(config: Config, size: int) -> None:
+    config.path.parent.mkdir()
+    config.path.write_text(FOREIGN.ljust(size))
+    assert bool(config.load()) == (size <= MAX_FILE)
+
+
 def test_broken_files_do_not_pile_up(config: Config) -> None:
     config.path.parent.mkdir()
     for number in range(MAX_BROKEN + 3):

@@ -73,7 +73,10 @@ def test_garbage_is_refused(text: str) -> None:
 
 
 def test_the_longest_number() -> None:
-    assert parse_number("0" * (MAX_NUMBER - 1) + "7") == 7
+    for length in (MAX_NUMBER - 1, MAX_NUMBER):
+        assert parse_number("7".zfill(length)) == 7
+    with pytest.raises(ValueError):
+        parse_number("7".zfill(MAX_NUMBER + 1))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
