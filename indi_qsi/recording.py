@@ -117,6 +117,8 @@ class Witness:
                 self._states[vector] = state
                 self._recorder.note("state", device=vector[0], name=vector[1], state=state)
 
+    def make_room(self, size: int) -> None: ...
+
     def post_blob(self, item: BlobItem) -> None:
         item.frame.release()
 
