@@ -7,9 +7,9 @@ the first definitions at once.
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from indi_qsi.bus import DEFAULT_MODEL, VARIABLE, Bus
 from indi_qsi.device.device import FACTORY_NAME, QsiDevice
+from indi_qsi.ending import on_signal
 from indi_qsi.fleet import Fleet
 from indi_qsi.journal import log_as_service, log_to_stderr
 from indi_qsi.properties import Hub
@@ -44,21 +45,30 @@ def driver() -> int:
         )
         return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
     from indi_qsi.links.stdio import StdioLink
+    from indi_qsi.service import Notifier, Watch
 
     log_to_stderr(_log_level())
     hub = Hub()
     link = StdioLink(hub)
+    on_signal(link.stop)
     bus = Bus(os.environ.get(VARIABLE) or "libusb")
     witness = _recorded(hub, bus)
     fleet = _fleet(hub, bus)
-    signal.signal(signal.SIGTERM, lambda number, frame: link.stop("terminated"))
-    signal.signal(signal.SIGINT, lambda number, frame: link.stop("interrupted"))
+    watch = Watch(lambda: fleet.devices, link, Notifier(), "No camera is connected", give_up=_give_up)
     link.run()
+    watch.close()
     if witness is not None:
         witness.stopping()
     fleet.close()
     bus.close()
     return 0
+
+
+def _give_up(trouble: str) -> None:
+    """A thread hangs, and only the end of the process ends it: indiserver starts the driver anew."""
+    print(f"indi_qsi_ccd ends, because {trouble}", file=sys.stderr)
+    faulthandler.dump_traceback()
+    os._exit(os.EX_SOFTWARE)
 
 
 def tool() -> int:
@@ -121,6 +131,8 @@ def _serve(listen: list[str], model: str | None, connect: bool) -> int:
     from indi_qsi.links.server import ListenError, Server
     from indi_qsi.service import Notifier, Watch
 
+    ended = threading.Event()
+    on_signal(lambda reason: ended.set())
     fields = log_as_service(_log_level())
     bus = _choose_bus(model)
     hub = Hub()
@@ -149,9 +161,6 @@ def _serve(listen: list[str], model: str | None, connect: bool) -> int:
         )
     waits = f"Waiting for {_serial() or 'a camera'}" if connect else "No camera is connected"
     watch = Watch(lambda: fleet.devices, server, Notifier(), waits)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: ended.set())
     ended.wait()
     watch.close()
     if auto is not None:

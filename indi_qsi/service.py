@@ -31,6 +31,7 @@ LOOKS_PER_PERIOD = 3
 # A camera thread without a sign of life. The longest that a job may lawfully take without one: a few
 # exchanges with all their repetitions; a single read gives up after 15 s.
 STUCK_AFTER = 60.0  # s
+PATIENCE = 3  # looks at the same trouble, before a process that nobody watches gives up
 LOCK_TIME = 5.0  # s; nobody holds the model's lock while waiting, so it is free within milliseconds
 CLOSE_TIME = 10.0  # s for the thread to end: it may be waiting for the lock
 
@@ -106,7 +107,8 @@ def _watchdog(environ: Mapping[str, str]) -> float | None:
 class Watch:
     """Looks after the service from now on, until `close`.
 
-    `waits` is what to say while there is no camera yet. Tells systemd that the service is ready.
+    `waits` is what to say while there is no camera yet. `give_up` is told of what stands still and does not
+    move for `PATIENCE` looks; without it that is systemd's business. Tells systemd that the service is ready.
     """
 
     def __init__(
@@ -116,13 +118,16 @@ class Watch:
         notifier: Notifier,
         waits: str,
         stuck_after: float = STUCK_AFTER,
+        give_up: Callable[[str], None] | None = None,
     ) -> None:
         self._devices = devices
         self._door = door
         self._notifier = notifier
         self._waits = waits
         self._stuck_after = stuck_after
+        self._give_up = give_up
         self._trouble: str | None = None
+        self._looks = 0  # at the same trouble
         self._ended = threading.Event()
         interval = LOOK_INTERVAL
         if notifier.watchdog is not None:
@@ -151,10 +156,14 @@ class Watch:
             self._notifier.status(f"Hangs: {trouble}")
         if trouble != self._trouble:
             self._trouble = trouble
+            self._looks = 0
             if trouble is None:
                 log.warning("it goes on")
             else:
                 log.error("%s", trouble)
+        self._looks += 1
+        if trouble is not None and self._give_up is not None and self._looks >= PATIENCE:
+            self._give_up(trouble)
 
     def _run(self) -> None:
         while not self._ended.wait(self._interval):

@@ -61,6 +61,11 @@ class StdioLink(Link):
         """Whether frames go as shared memory."""
         return self._flow is not None
 
+    @property
+    def alive(self) -> bool:
+        """Whether it listens to the server; it does until it has come to its end."""
+        return True
+
     def start(self) -> None:
         """Runs the link in a thread of its own."""
         self._reader = Thread(target=self.run, name="reader of indiserver", daemon=True)

@@ -111,8 +111,7 @@ def test_the_cooler_is_left_as_was_chosen(tmp_path: Path, policy: str, told: lis
             client.wait_for("setNumberVector", name="CCD_COOLER_POWER", state="Ok")
             sim.happened.clear()
         server.process.send_signal(signal.SIGTERM)
-        # A stop may take 20 s, when a transfer has to come to its end.
-        assert server.process.wait(2 * PATIENCE) == 0, server.log
+        assert server.process.wait(PATIENCE) == 0, server.log
         orders = [(order["on"], order["ambient"]) for order in sim.happened if order["e"] == "temperature"]
         assert orders == told
 
