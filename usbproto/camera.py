@@ -137,6 +137,27 @@ class Camera:
             self._link.close()
             raise
 
+    def initialise(self) -> None:
+        """Takes the camera out of its error state, and sends its settings again."""
+        self._pending = None
+        self._link.exchange(p.INIT, p.Empty(), phase="initialising")
+        self.apply_settings(self._settings)
+        self._link.doubtful = True  # it may have forgotten more than its settings
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has stopped to answer: repeated questions were all in vain."""
+        return self._link.silent
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it was silent for so long that it may have started anew, and forgotten its settings."""
+        return self._link.doubtful
+
+    def trust(self) -> None:
+        """Its settings were sent again: it is not `doubtful` any more."""
+        self._link.doubtful = False
+
     def close(self) -> None:
         """Lets the camera go, as it is: cooler and fan keep running."""
         self._link.close()

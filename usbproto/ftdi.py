@@ -171,6 +171,10 @@ class Channel:
         with contextlib.suppress(usb.core.USBError):  # it is gone: nothing left to release
             usb.util.dispose_resources(self._device)
 
+    def restart(self) -> None:
+        """Sets the chip up as at open. A reset of the bus makes it forget that without a sign to us."""
+        self._set_up()
+
     def purge(self) -> None:
         """Empties both queues of the chip, and ours."""
         self._pending = memoryview(b"")

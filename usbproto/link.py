@@ -20,6 +20,7 @@ from usbproto.packets import (
     Command,
     Kind,
     Payload,
+    ReplyTime,
     decode_answer,
     encode_request,
     packet_length,
@@ -47,6 +48,8 @@ class ByteChannel(Protocol):
 
     def look(self) -> bytes: ...
 
+    def restart(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -57,10 +60,17 @@ class Link:
         self._channel = channel
         self._buffer = memoryview(bytearray(MAX_PACKET))
         self._suspect = False  # left-overs of a failed exchange may still be on their way
+        self._unanswered = 0  # exchanges in a row that timed out
         self.dirty_count = 0  # times that bytes were found where none should be
+        self.doubtful = False  # the camera was silent for so long that it may have started anew
 
     def close(self) -> None:
         self._channel.close()
+
+    @property
+    def silent(self) -> bool:
+        """Whether the camera has left so many exchanges in a row unanswered that more would be in vain."""
+        return self._unanswered >= ATTEMPTS
 
     def exchange(
         self, command: Command[Q, R], request: Q, *, seconds: float | None = None, phase: str = ""
@@ -78,16 +88,35 @@ class Link:
                 answer = self._exchange_once(command, packet, limit, phase or command.name)
                 # The answer to the first try may only have been late: then the second one's is still to come.
                 self._suspect = attempt > 1
+                self._unanswered = 0
                 return answer
             except Disconnected:
                 raise
             except LinkError as error:
                 # After a time-out the queue has been silent for longer than a drain would listen.
                 self._suspect = not isinstance(error, TimedOut)
+                if isinstance(error, TimedOut):
+                    self._timed_out(limit)
                 if attempt == attempts:
                     raise
                 log.warning("%s, asking again (%d of %d)", error, attempt + 1, attempts)
         raise AssertionError("unreachable")
+
+    def _timed_out(self, limit: float) -> None:
+        """Nothing came within `limit` s. The chip may have lost its settings; if it left: `Disconnected`.
+
+        A probe is different: no answer within a second is the answer.
+        """
+        if limit <= ReplyTime.SHORT.value:
+            return
+        self._unanswered += 1
+        self.doubtful = True
+        try:
+            self._channel.restart()
+        except Disconnected:
+            raise
+        except LinkError as error:
+            log.warning("the USB chip could not be set up again: %s", error)
 
     def _exchange_once(self, command: Command[Q, R], packet: bytes, limit: float, phase: str) -> R:
         self._empty_queue()
@@ -124,8 +153,9 @@ class Link:
                 done += count
                 if progress is not None:
                     progress(done)
-        except LinkError:
+        except LinkError as error:
             self._suspect = True
+            self.doubtful = self.doubtful or isinstance(error, TimedOut)
             raise
 
     def left_over(self) -> bytes:

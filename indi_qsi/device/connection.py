@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from indi_qsi.device.subject import MAIN_CONTROL, explain
 from indi_qsi.device.worker import CameraThread, Job
 from indi_qsi.properties import Level, Permission, Request, Rule, State, SwitchElement, SwitchVector
-from usbproto.errors import Disconnected, LinkError, NoCamera, QsiError, Refused
+from usbproto.errors import Disconnected, LinkError, NoCamera, QsiError, Refused, TimedOut
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
@@ -151,8 +151,8 @@ class Connection:
         self.vector.select(DISCONNECT, state=state, message=reason, level=Level.ERROR)
         self._host.went()
 
-    def _lose(self, error: Disconnected) -> None:
-        """The camera left by itself: it is waited for."""
+    def _lose(self, error: LinkError) -> None:
+        """The camera left by itself, or stopped to answer: it is waited for."""
         camera, self._camera = self._camera, None
         assert camera is not None
         self._lost = True
@@ -192,8 +192,11 @@ class Connection:
 
     def trouble(self, error: Exception) -> None:
         """An error of a job, in the camera thread."""
-        if isinstance(error, Disconnected):
-            if self._camera is not None:
+        camera = self._camera
+        silent = isinstance(error, TimedOut) and camera is not None and camera.silent
+        if isinstance(error, Disconnected) or silent:
+            if camera is not None:
+                assert isinstance(error, LinkError)
                 self._lose(error)
         elif isinstance(error, LinkError | Refused):
             log.warning("%s", error)
@@ -205,6 +208,10 @@ class Connection:
         camera, self._camera = self._camera, None
         self._thread.suspend(NOT_CONNECTED)
         if camera is None:
+            return
+        if camera.silent:
+            log.warning("the camera could not be left in order: it does not answer")
+            camera.close()
             return
         try:
             self._host.leaving(camera)

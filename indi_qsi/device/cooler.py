@@ -9,6 +9,7 @@ second "off" cuts the power at once.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,11 @@ MAX_POWER = 100.5  # per cent; rounding included
 BAD_READINGS = 3  # in a row make the temperature unknown
 BLOCKED_POLL = 0.2  # s between looks whether the camera may be told something again
 ON, OFF = "COOLER_ON", "COOLER_OFF"
+# Cooler state -> why there is no cooling.
+NOT_COOLING = {
+    "NO_CONTROL": "The camera cannot control its cooler; power the camera off and on",
+    "BROWN_OUT": "The supply voltage is too low for the cooler; check the power supply and its cable",
+}
 KEEP, WARM, POWER_OFF = "AT_DISCONNECT_KEEP", "AT_DISCONNECT_WARM", "AT_DISCONNECT_OFF"
 
 
@@ -54,8 +60,9 @@ class CoolerSubject(Subject):
     """The cooler and the thermometer.
 
     `measured` is told every reading, `refused` every device error that came instead of one, `keep` every
-    vector that a client has changed for good. `blocked` tells that the camera may be asked for temperatures,
-    but told nothing (it waits for a trigger).
+    vector that a client has changed for good, `unknown` that there was no reading for so long that the last
+    one says nothing. `blocked` tells that the camera may be asked for temperatures, but told nothing (it waits
+    for a trigger).
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class CoolerSubject(Subject):
         measured: Callable[[Temperatures], None],
         refused: Callable[[Refused], None],
         keep: Callable[[Vector[Any]], None],
+        unknown: Callable[[], None],
         blocked: Callable[[], bool] = lambda: False,
     ) -> None:
         self._thread = thread
@@ -72,6 +80,7 @@ class CoolerSubject(Subject):
         self._measured = measured
         self._refused = refused
         self._keep = keep
+        self._unknown = unknown
         self._blocked = blocked
         self._camera: Camera | None = None
         self._target: float | None = None  # where to; None: not cooling
@@ -81,6 +90,7 @@ class CoolerSubject(Subject):
         self._restore: float | None = None  # where a lost camera was cooling to
         self._bad = 0
         self._complaint: Refused | None = None
+        self._failure: int | None = None  # the cooler's state that was complained of
         self._last: Temperatures | None = None
         self._sent_at = 0.0
         self._reach = Reach()
@@ -210,7 +220,12 @@ class CoolerSubject(Subject):
 
     def lost(self) -> None:
         target = self._target
-        super().lost()
+        self._show_unknown()
+        self._camera = None
+        self._target = None
+        self._warming = False
+        if self.cooler.state is State.BUSY:
+            self.cooler.refuse("The camera was lost before the cooler had done this")
         self._restore = target
 
     def back(self, camera: Camera) -> None:
@@ -218,6 +233,12 @@ class CoolerSubject(Subject):
         target, self._restore = self._restore, None
         self.connect(camera)
         if target is not None and (self._last is None or not self._last.cooling):
+            self._cool(target)
+            self.cooler.select(ON, state=State.OK, message=f"Cooling to {target:g} °C again")
+
+    def renew(self, camera: Camera) -> None:
+        target = self._target
+        if target is not None and self._last is not None and not self._last.cooling:
             self._cool(target)
             self.cooler.select(ON, state=State.OK, message=f"Cooling to {target:g} °C again")
 
@@ -261,11 +282,18 @@ class CoolerSubject(Subject):
         if self._bad >= BAD_READINGS:
             # Once said, further updates only keep the state.
             reason = f"No temperature can be read: {explain(error)}" if before < BAD_READINGS else None
-            self.temperature.set(state=State.ALERT, message=reason, level=Level.ERROR)
+            self._show_unknown(reason)
+
+    def _show_unknown(self, reason: str | None = None) -> None:
+        """What was measured is old: it is not shown as if it held."""
+        self.temperature.set(state=State.ALERT, message=reason, level=Level.ERROR)
+        if self._regulated:
+            self.power.set(state=State.ALERT)
+        self._unknown()
 
     def repeat(self) -> None:
         """During a long transfer nothing can be asked: sends the last reading again when it is time."""
-        if time.monotonic() - self._sent_at >= self._interval():
+        if time.monotonic() - self._sent_at >= self._interval() and self._bad < BAD_READINGS:
             self._sent_at = time.monotonic()
             self.temperature.set()
 
@@ -273,12 +301,16 @@ class CoolerSubject(Subject):
         self._last = measured
         self._show(measured)
         self._measured(measured)
+        if self._target is None or measured.cooling:
+            self._failure = None
 
     def _show(self, measured: Temperatures) -> None:
         self._sent_at = time.monotonic()
         message = None
         if self._target is None:
             state = State.BUSY if self._warming else State.IDLE
+        elif not measured.cooling:
+            state, message = State.ALERT, self._complain(measured)
         else:
             there = abs(measured.ccd - self._target) <= self.ramp["RAMP_THRESHOLD"]
             state = State.OK if there else State.BUSY
@@ -290,6 +322,13 @@ class CoolerSubject(Subject):
         self.temperature.set({VALUE: measured.ccd}, state=state, message=message, level=Level.WARNING)
         if self._regulated:
             self._show_cooler(measured)
+
+    def _complain(self, measured: Temperatures) -> str | None:
+        """Why the camera does not cool although it was told to; said once."""
+        before, self._failure = self._failure, measured.cooler
+        if self._failure == before:
+            return None
+        return NOT_COOLING.get(measured.cooler.name, "The camera has stopped cooling by itself")
 
     def _show_cooler(self, measured: Temperatures) -> None:
         if self.cooler.state is not State.ALERT:
@@ -383,6 +422,25 @@ class CoolerSubject(Subject):
         else:
             self._publish(measured)
 
+    def _read_back(self) -> None:
+        """An order failed, and nobody knows what became of it: what the camera says now is the truth."""
+        assert self._camera is not None
+        try:
+            measured = self._measure(self._camera)
+            if self._camera.doubtful:
+                return  # it may have started anew; then `renew` brings back what was before
+            if self._regulated:
+                cools = measured.cooling and not measured.warming_up
+                self._target = self._camera.set_point() if cools else None
+        except QsiError as error:
+            log.warning("%s", error)  # the polling goes on, and tells if this does
+            return
+        self._warming = measured.warming_up
+        self._programmed = self._target or 0.0
+        self._last = measured
+        if self._regulated:
+            self.cooler.select(ON if measured.cooling else OFF)
+
     # --- requests ---
 
     def _set_temperature(self, request: Request[float]) -> None:
@@ -419,7 +477,9 @@ class CoolerSubject(Subject):
         def failed(error: Exception) -> None:
             if isinstance(error, Refused):
                 self._refused(error)
-            vector.refuse(explain(error))
+            if self._thread.ident == threading.get_ident() and not isinstance(error, Disconnected):
+                self._read_back()
+            vector.refuse(f"The cooler did not take the order: {explain(error)}")
 
         def step() -> None:
             if self._camera is None:

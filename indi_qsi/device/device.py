@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,8 @@ from usbproto.errors import QsiError, Refused
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera, Image, Temperatures
+
+log = logging.getLogger(__name__)
 
 FACTORY_NAME = "QSI CCD"
 EXECUTABLE = "indi_qsi_ccd"
@@ -72,6 +75,7 @@ class QsiDevice:
             self._measured,
             self._status.refused,
             self._keep,
+            self._status.unknown,
             lambda: self._exposure.waiting_for_trigger,
         )
         self._guide_port = GuidePort(
@@ -129,6 +133,7 @@ class QsiDevice:
     def close(self) -> None:
         """Ends exposure and threads, and lets the camera go; the cooler stays as it is."""
         self._thread.stop(self._connection.release)
+        self._guide_port.close("The driver ends")
         self._delivery.stop()
         self._diagnostics.close()
         self.source.close()
@@ -263,6 +268,15 @@ class QsiDevice:
     def prepare(self) -> None:
         self._upload.check_before_exposure()
 
+    def renew(self) -> None:
+        camera = self._camera
+        if camera is None or not camera.doubtful:
+            return
+        log.warning("the camera was silent for a while: its settings are sent again")
+        for subject in self._subjects:
+            subject.renew(camera)
+        camera.trust()
+
     def wheel_moving(self) -> bool:
         return self._filters.moving
 
@@ -289,6 +303,8 @@ class QsiDevice:
     def _measured(self, measured: Temperatures) -> None:
         self._status.measured(measured)
         self._header.measured(measured)
+        if not self._exposure.running:
+            self.renew()
 
     # --- errors ---
 

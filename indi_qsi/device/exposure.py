@@ -90,6 +90,9 @@ class Surroundings(Protocol):
     def prepare(self) -> None:
         """Before anything starts, in the thread of the request. Raises `QsiError` to refuse."""
 
+    def renew(self) -> None:
+        """Sends the camera its settings again if it may have forgotten them."""
+
     def wheel_moving(self) -> bool:
         """Whether the filter wheel is on its way, so that the exposure must wait."""
 
@@ -192,11 +195,16 @@ class ExposureSubject(Subject):
         if self._run is not None:
             self._abort_camera(camera)
 
+    def lost(self) -> None:
+        self._end("The camera was lost during the exposure")
+
     def disconnect(self) -> None:
+        self._end("The camera was disconnected during the exposure")
+
+    def _end(self, reason: str) -> None:
         with self._lock:
             if self._run is not None:
-                phase = self._phase.phase.value.lower()
-                self._conclude(State.ALERT, f"The camera was disconnected during the exposure ({phase})")
+                self._conclude(State.ALERT, f"{reason} ({self._phase.phase.value.lower()})")
         self._camera = None
 
     def back(self, camera: Camera) -> None:
@@ -287,11 +295,18 @@ class ExposureSubject(Subject):
             self._post(run, self._start, WHEEL_INTERVAL)
             return
         self._enter(run, Phase.FLUSHING)
+        self._around.renew()
         # High speed readout always opens the shutter, so darks and biases are taken without it.
         if self._around.high_speed() and run.exposure.open_shutter:
             self._high_speed(run, camera)
         elif self._around.trigger() == NO_TRIGGER:
-            camera.start_exposure(run.exposure)
+            try:
+                camera.start_exposure(run.exposure)
+            except Refused:
+                # It was not carried out, so it may be asked for again when that was the reason.
+                if not _initialised(camera):
+                    raise
+                camera.start_exposure(run.exposure)
             self._open(run, camera)
         else:
             try:
@@ -454,3 +469,14 @@ class ExposureSubject(Subject):
             camera.set_trigger(TriggerMode.END_LONG_WAIT)
         else:
             camera.abort_exposure()
+            _initialised(camera)
+
+
+def _initialised(camera: Camera) -> bool:
+    """Whether the camera was in its error state, and has been taken out of it."""
+    from usbproto.packets import CameraState
+
+    if camera.state().state != CameraState.ERROR:
+        return False
+    camera.initialise()
+    return True

@@ -189,11 +189,31 @@ class FilterSubject(Subject):
         if (move := self._move) is not None:
             self._post(move, self._look)
 
+    def renew(self, camera: Camera) -> None:
+        """A wheel that starts anew finds its first position; and the camera forgets trims."""
+        if self._wheel is None or self._move is not None:
+            return
+        try:
+            real = self._position()
+        except (Refused, ProtocolError) as error:
+            self._known = False
+            self.slot.refuse(explain(error))
+            return
+        self._trimmed = {slot for slot, trim in enumerate(self.trims.values.values(), 1) if trim}
+        if self._known and real != int(self.slot[SLOT]):
+            self._arrived(real, State.ALERT, f"The camera has started anew: its filter wheel is at {real}")
+
+    def lost(self) -> None:
+        self._end_move("The camera was lost while the filter wheel moved")
+
     def disconnect(self) -> None:
+        self._end_move("The camera was disconnected while the filter wheel moved")
+        # The wheel's vectors are wanted once more, to be deleted; `connect` decides about the next ones.
+
+    def _end_move(self, reason: str) -> None:
         if self._move is not None:
             self._move = None
-            self.slot.refuse("The camera was disconnected while the filter wheel moved")
-        # The wheel's vectors are wanted once more, to be deleted; `connect` decides about the next ones.
+            self.slot.refuse(reason)
 
     def _position(self) -> int:
         assert self._wheel is not None
@@ -259,15 +279,18 @@ class FilterSubject(Subject):
     def _failed(self, move: Move, error: Exception) -> None:
         if self._move is not move:
             return
+        if isinstance(error, Disconnected):
+            return  # `lost` answers
         self._move = None
         self._known = False
-        if self._wheel is not None and not isinstance(error, Disconnected):
+        reason = f"The filter wheel could not be moved: {explain(error)}"
+        if self._wheel is not None and not isinstance(error, TimedOut):
             try:
-                self._arrived(self._position(), State.ALERT, explain(error))
+                self._arrived(self._position(), State.ALERT, reason)
                 return
             except Exception:  # the error above is the one to report
                 pass
-        self.slot.refuse(explain(error))
+        self.slot.refuse(reason)
 
     # --- names, offsets, trims ---
 

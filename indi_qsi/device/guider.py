@@ -234,13 +234,15 @@ class GuidePort:
         self._post(0.0 if pulse.unwanted else seconds)
 
     def _failed(self, error: Exception) -> None:
+        if isinstance(error, Disconnected):
+            return  # `close` answers for all
         with self._lock:
             pulse, self._active = self._active, None
             if pulse is not None:
-                self._tell(pulse, State.ALERT, explain(error))
+                self._tell(pulse, State.ALERT, f"The guide pulse failed: {explain(error)}")
             relays = self._relays
-        if relays is None or isinstance(error, Disconnected):
-            return  # `close` answers for the rest
+        if relays is None:
+            return
         if isinstance(error, LinkError):
             # Nobody knows whether the relay has closed.
             self._thread.post(Priority.GUIDE, relays.stop)
@@ -323,6 +325,7 @@ class GuiderSubject(Subject):
     def connect(self, camera: Camera) -> None:
         self._there = camera.relays is not None
         if camera.relays is not None:
+            _release(camera.relays)
             self._port.open(camera.relays)
         for vector in self._vectors:
             if not vector.defined:  # nothing is said unasked when a lost camera is back
@@ -330,11 +333,15 @@ class GuiderSubject(Subject):
 
     def back(self, camera: Camera) -> None:
         if camera.relays is not None:
+            _release(camera.relays)
             self._port.open(camera.relays)
 
     def leave(self, camera: Camera) -> None:
-        if camera.relays is not None and not camera.relays.done():
-            camera.relays.stop()
+        if camera.relays is not None:
+            _release(camera.relays)
+
+    def lost(self) -> None:
+        self._port.close("The camera was lost during a guide pulse")
 
     def disconnect(self) -> None:
         self._port.close("The camera was disconnected during a guide pulse")
@@ -358,6 +365,12 @@ class GuiderSubject(Subject):
         values = dict.fromkeys(vector.elements, 0.0) | {name: milliseconds}
         pulse = Pulse(vector, axis, direction, milliseconds / 1000, time.monotonic() + STALE)
         self._port.ask(pulse, values)
+
+
+def _release(relays: Relays) -> None:
+    """No relay stays closed: not behind us, and not behind a program that was killed or cut off."""
+    if not relays.done():
+        relays.stop()
 
 
 def _direction(name: str) -> Direction:

@@ -130,6 +130,10 @@ class PanelSubject(Subject):
         """As it was: what is kept, and the modes, which a power cut has made the camera forget."""
         self._camera = camera
         self._restore(camera, self.role.selected)
+        self._set_modes(camera)
+
+    def _set_modes(self, camera: Camera) -> None:
+        """Puts the camera into the modes that are shown."""
         for choice in self._present:
             vector = self._vectors[choice.vector]
             element = vector.selected
@@ -140,6 +144,10 @@ class PanelSubject(Subject):
             except (Refused, NotSupported) as error:
                 vector.select(choice.elements[choice.default][0])
                 vector.refuse(explain(error))
+
+    def renew(self, camera: Camera) -> None:
+        camera.apply_settings(camera.settings)
+        self._set_modes(camera)
 
     def leave(self, camera: Camera) -> None:
         self._end_modes(camera)
@@ -211,12 +219,26 @@ class PanelSubject(Subject):
                 # Noted before: a program that is killed leaves the camera in this mode.
                 self._keep(MODES_SECTION, {"used": True})
             ACTIONS[choice.vector](self._camera, element)
+        if choice.vector == "CCD_SHUTTER":
+            self._show_modes(self._camera)
         warning = None
         if choice.kept:
             kept = {v.vector: self._vectors[v.vector].selected for v in self._present if v.kept}
             warning = self._keep(_section(self.role.selected), kept | {choice.vector: element})
         self._applied(self._camera)
         vector.select(element, state=State.OK, message=warning, level=Level.WARNING)
+
+    def _show_modes(self, camera: Camera) -> None:
+        """An order to the shutter takes the place of the other modes (3.7): what is gone is shown off."""
+        bits = camera.alt_modes.read()
+        for name, bit in (("SHUTTER_OUTPUT", 0x01), ("HOST_TIMED", 0x04)):
+            if self._selected(name) == ON_OFF[0][0] and not bits & bit:
+                self._vectors[name].select(
+                    ON_OFF[1][0],
+                    state=State.OK,
+                    message="This is off now: the camera drops it when the shutter is moved by hand",
+                    level=Level.WARNING,
+                )
 
     def _role_requested(self, request: Request[bool]) -> None:
         """Another role has other settings: they are brought to the camera at once."""

@@ -19,7 +19,7 @@ from indi_qsi.device.optics import OpticsSubject
 from indi_qsi.device.snooping import Snooping, Surroundings
 from indi_qsi.device.subject import Subject
 from indi_qsi.device.temperatures import TemperatureHistory
-from indi_qsi.properties import Device, Vector
+from indi_qsi.properties import Device, Level, Vector
 
 if TYPE_CHECKING:
     from indi_qsi.device.exposure import Run
@@ -93,13 +93,20 @@ class HeaderSubject(Subject):
 
     def cards(self, run: Run, image: Image) -> list[Card]:
         """The header's records but for the mandatory ones, of a run that was captured. Any thread."""
-        from indi_qsi.device.header import Facts, header
+        from indi_qsi.device.header import CLOCK_STEP, Facts, header
 
         with self._lock:
             captured = self._captured[run]
         assert run.opened is not None  # no image without an exposure
         assert run.opened_wall is not None
         then = self._temperatures.at(run.opened + run.duration / 2)
+        step = (time.time() - run.opened_wall) - (time.monotonic() - run.opened)
+        if abs(step) > CLOCK_STEP:
+            self._device.message(
+                f"The computer's clock was set by {step:+.1f} s since the shutter opened: the times in the "
+                "picture's header are by the clock as it was before (CLOCKSTP)",
+                Level.WARNING,
+            )
         return header(
             Facts(
                 device=self._device.name,
@@ -120,7 +127,7 @@ class HeaderSubject(Subject):
                 aperture=captured.aperture,
                 rotation=captured.rotation,
                 custom=captured.custom,
-                clock_step=(time.time() - run.opened_wall) - (time.monotonic() - run.opened),
+                clock_step=step,
             )
         )
 

@@ -95,6 +95,10 @@ class StatusSubject(Subject):
         self._camera = None
         self._temperatures.set(state=State.IDLE)
 
+    def unknown(self) -> None:
+        """There has been no reading for so long that the last one says nothing."""
+        self._temperatures.set(state=State.ALERT)
+
     def measured(self, temperatures: Temperatures) -> None:
         """New temperatures: the passing alarms are over. A sensor that the camera lacks shows 0, Idle."""
         state = State.IDLE if temperatures.heat_sink is None else State.OK

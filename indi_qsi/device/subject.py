@@ -62,3 +62,9 @@ class Subject:
     def back(self, camera: Camera) -> None:
         """The camera that was lost is there again, perhaps after a power cut: what was set is set again."""
         self.connect(camera)
+
+    def renew(self, camera: Camera) -> None:
+        """The camera was silent for a while and may have started anew: what was set is set again.
+
+        In the camera thread, while no exposure runs.
+        """

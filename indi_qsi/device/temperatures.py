@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 INTERVAL = 1.0  # s between samples; the temperature of a piece of silicon on a cold finger is not faster
 # The middle of the longest exposure of any model (4 h) is two hours ago when its picture is there.
 SAMPLES = 7200
+# A sample that is further away from a moment says nothing about it: the camera was silent, or away. There is
+# none for 20 s during the longest transfer.
+FRESH = 60.0  # s
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,9 @@ class TemperatureHistory:
             self._samples.clear()
 
     def at(self, when: float) -> Sample | None:
-        """What it was then, between the samples in proportion; None without any sample."""
+        """What it was then, between the samples in proportion; None without any within `FRESH`."""
         with self._lock:
-            samples = list(self._samples)
+            samples = [sample for sample in self._samples if abs(sample.at - when) <= FRESH]
         before = [sample for sample in samples if sample.at <= when]
         after = samples[len(before) :]
         if not (before and after):

@@ -322,13 +322,14 @@ def test_temperature_between_samples() -> None:
     history.add(100, sample(-10, 80), None)
     history.add(100.5, sample(99), None)  # too soon
     history.add(110, sample(-20, 60), -20)
-    for when, ccd in ((0, -10), (100, -10), (105, -15), (110, -20), (999, -20)):
+    for when, ccd in ((50, -10), (100, -10), (105, -15), (110, -20), (165, -20)):
         found = history.at(when)
         assert found is not None
         assert found.ccd == pytest.approx(ccd)
     middle = history.at(105)
     assert middle is not None
     assert (middle.power, middle.set_point) == (70, None)
+    assert history.at(30) is history.at(999) is None  # old ones say nothing
     history.clear()
     assert history.at(105) is None
 

@@ -79,6 +79,7 @@ class SimulatedChannel:
         self.camera = camera
         self.sent: list[bytes] = []
         self.closed = 0
+        self.restarts = 0
         self._clock = _Clock(self.time.now)
 
     def write(self, data: bytes) -> None:
@@ -105,6 +106,9 @@ class SimulatedChannel:
         self.time.advance(LATENCY)
         return b"".join(bytes(piece) for piece in self.camera.fifo.take(1 << 30))
 
+    def restart(self) -> None:
+        self.restarts += 1
+
     def close(self) -> None:
         self.closed += 1
 
@@ -121,6 +125,7 @@ class ScriptedChannel:
         self.sent: list[bytes] = []
         self.time = 0.0
         self.closed = 0
+        self.restarts = 0
         self._waiting = b""
         self._clock = _Clock(lambda: self.time)
 
@@ -145,6 +150,9 @@ class ScriptedChannel:
         self.time += LATENCY
         waiting, self._waiting = self._waiting, b""
         return waiting
+
+    def restart(self) -> None:
+        self.restarts += 1
 
     def close(self) -> None:
         self.closed += 1

@@ -63,6 +63,8 @@ ARGUMENTS: dict[str, Callable[[Bench], list[tuple[Any, ...]]]] = {
     "Camera.choose_gain": each(*GainChoice),
     "Camera.cool_to": each(-10.0, 0x21, 0x61, 200.0),
     "Camera.cooler_off": no_arguments,
+    "Camera.initialise": no_arguments,
+    "Camera.trust": no_arguments,
     "Camera.expose_hsr": hsr_exposures,
     "Camera.image_ready": no_arguments,
     "Camera.last_exposure_time": no_arguments,

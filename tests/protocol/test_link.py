@@ -172,6 +172,41 @@ def test_a_question_is_asked_again_and_an_order_is_not() -> None:
         assert b.camera.set_point() == -5.0  # it had been obeyed
 
 
+def test_after_a_time_out_the_chip_is_set_up_again_and_the_camera_is_in_doubt() -> None:
+    with bench() as b:
+        assert not b.camera.silent and not b.camera.doubtful
+        b.fault("silence:times=2")
+        b.camera.set_point()
+        assert b.channel.restarts == 2
+        assert b.camera.doubtful and not b.camera.silent  # it may have started anew meanwhile
+        b.camera.trust()
+        b.fault("silence:times=3")
+        with pytest.raises(TimedOut):
+            b.camera.set_point()
+        assert b.camera.silent
+        b.camera.set_point()
+        assert not b.camera.silent
+
+
+def test_a_probe_without_an_answer_says_nothing_about_the_link() -> None:
+    with bench("583wsg") as b:  # it leaves three of them unanswered
+        assert b.channel.restarts == 0
+        assert not b.camera.silent and not b.camera.doubtful
+
+
+def test_the_error_state_is_left_by_initialising() -> None:
+    with bench() as b:
+        b.fault("error-state")
+        b.time.advance(0.1)
+        assert b.camera.state().state == p.CameraState.ERROR
+        b.forget()
+        b.camera.initialise()
+        assert b.camera.state().state == p.CameraState.IDLE
+        assert len(b.sent(p.SET_SETTINGS)) == 1
+        b.take()
+        b.check_picture()
+
+
 PHASES = {
     "Init": "initialising",
     "StartExposureEx": "flush and start of the exposure",
