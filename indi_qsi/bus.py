@@ -18,10 +18,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from usbproto.errors import BadArgument
 
 if TYPE_CHECKING:
+    from usbproto.camera import Camera
     from usbproto.recording import Recorder
 
 VARIABLE = "INDI_QSI_USB"
@@ -48,10 +50,19 @@ class Bus:
         self.recorder: Recorder | None = None
         # Held by whoever lists or opens cameras: over USB/IP, asking a camera its name makes it busy.
         self.lock = threading.Lock()
+        self._opened: WeakSet[Camera] = WeakSet()
 
     @property
     def simulated(self) -> bool:
         return self._kind == "sim"
+
+    def opened(self, camera: Camera) -> None:
+        """This process has opened a camera of this bus. With the lock held."""
+        self._opened.add(camera)
+
+    def ours(self) -> dict[str, str]:
+        """Location -> serial number of the cameras that this process has open. With the lock held."""
+        return {camera.location: camera.usb_serial for camera in list(self._opened) if camera.location}
 
     def backend(self) -> Any:
         """A pyusb backend; None stands for libusb.

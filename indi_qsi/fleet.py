@@ -111,7 +111,8 @@ class Fleet:
 
         with self._lock:
             if not self._closed:
-                self._watcher = Watcher(self._changed, self._bus.backend(), lock=self._bus.lock)
+                bus = self._bus
+                self._watcher = Watcher(self._changed, bus.backend(), lock=bus.lock, ours=bus.ours)
 
     def _changed(self, changes: Changes) -> None:
         for found in changes.arrived:

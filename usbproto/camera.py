@@ -107,6 +107,7 @@ class Camera:
         """
         self._link = Link(channel)
         self.usb_serial = serial  # by which the same camera is found again
+        self.location = ""  # where on the USB it was found, as long as it is open
         self._pending: Geometry | None = None
         self.auto_zero = True  # off: the frame is only clipped at its ceiling
         self.pixel_mask: tuple[tuple[int, int], ...] = ()  # unbinned x, y of bad pixels
@@ -160,6 +161,7 @@ class Camera:
 
     def close(self) -> None:
         """Lets the camera go, as it is: cooler and fan keep running."""
+        self.location = ""
         self._link.close()
 
     # --- what it has ---

@@ -81,7 +81,9 @@ def open_camera(
 def _open(found: Found, cache: CapabilityCache | None) -> Camera:
     if found.problem is not None:
         raise found.problem
-    return Camera(ftdi.Channel(found.port), found.series, found.serial or "", cache)
+    camera = Camera(ftdi.Channel(found.port), found.series, found.serial or "", cache)
+    camera.location = found.port.location
+    return camera
 
 
 def _missing(serial: str, attached: list[Found]) -> Exception:

@@ -61,9 +61,15 @@ class Watcher:
         backend: Any = None,
         interval: float | None = None,
         lock: AbstractContextManager[object] | None = None,
+        ours: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`lock` is held while looking, so that whoever opens a camera does not find it in use by us."""
+        """`lock` is held while looking, so that whoever opens a camera does not find it in use by us.
+
+        `ours` (location -> serial) are the cameras that this process has open: they need not be asked, and
+        would not answer.
+        """
         self._lock = lock or nullcontext()
+        self._ours = ours
         self._changed = changed
         self._backend = backend
         self._monitor = _udev_monitor() if backend is None else None
@@ -100,6 +106,7 @@ class Watcher:
         known = {place: found.serial for place, found in self._known.items() if found.serial is not None}
         try:
             with self._lock:
+                known.update(self._ours())
                 now = {found.port.location: found for found in discovery.cameras(self._backend, known)}
         except QsiError as error:
             log.debug("the USB could not be listed: %s", error)

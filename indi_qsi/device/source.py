@@ -47,9 +47,11 @@ class CameraSource:
         if self._simulated is not None:
             return discovery.open_camera(backend=self._simulated.backend())
         with self._bus.lock:
-            return discovery.open_camera(
+            camera = discovery.open_camera(
                 self.serial, backend=self._bus.backend(), cache=FileCache(self._cache)
             )
+            self._bus.opened(camera)
+            return camera
 
     def close(self) -> None:
         self.simulate = False

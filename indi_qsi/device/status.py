@@ -95,6 +95,10 @@ class StatusSubject(Subject):
         self._camera = None
         self._temperatures.set(state=State.IDLE)
 
+    def lost(self) -> None:
+        """`unknown` has been told before; the alarms stay as they were."""
+        self._camera = None
+
     def unknown(self) -> None:
         """There has been no reading for so long that the last one says nothing."""
         self._temperatures.set(state=State.ALERT)

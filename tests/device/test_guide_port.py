@@ -155,9 +155,9 @@ def test_the_camera_leaves(bench: Bench) -> None:
     bench.ask("A", "E", 100)
     bench.ask("B", "E", 100)  # takes the place of A's
     bench.relays.gate.set()
-    bench.wait("A", NS, "Busy", "Alert")
     for subject in bench.subjects:
-        subject.disconnect()
+        subject.disconnect()  # whoever notices first that it is gone: this answers for all
+    bench.wait("A", NS, "Busy", "Alert")
     bench.wait("A", WE, "Busy", "Idle")
     bench.wait("B", WE, "Busy", "Alert")
     bench.ask("B", "E", 100)

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from tests.end_to_end.lone_driver import LoneDriver
 from tests.end_to_end.rig import Sim
 from tests.end_to_end.workbench import wait_event
 from tests.indi.indi_support import eventually, values
+
+SYS_TGKILL = {"x86_64": 234, "aarch64": 131}  # a signal for one thread; Python has no name for it
 
 Step = Callable[[LoneDriver, Sim], object]
 
@@ -153,8 +158,6 @@ sys.exit(main.driver())
 
 
 def test_a_camera_thread_that_hangs_ends_the_process_and_nothing_is_lost(tmp_path: Path, sim: Sim) -> None:
-    import sys
-
     with LoneDriver(tmp_path, sim.environ, (sys.executable, "-c", HANGING)) as driver:
         driver.connect_camera()
         driver.new("Text", "FILTER_NAME", FILTER_SLOT_NAME_2="Hydrogen")
@@ -175,3 +178,14 @@ def test_a_camera_thread_that_hangs_ends_the_process_and_nothing_is_lost(tmp_pat
         policy = values(driver.wait_for("setSwitchVector", name="COOLER_AT_DISCONNECT"))
         assert policy["AT_DISCONNECT_WARM"] == "On"
         driver.choose("COOLER_AT_DISCONNECT", "AT_DISCONNECT_OFF")
+
+
+def test_a_signal_that_another_thread_gets_is_heard(tmp_path: Path, sim: Sim) -> None:
+    """The kernel may choose any thread; the main one waits and notices nothing of it."""
+    with start(tmp_path, sim) as driver:
+        threads = [int(path.name) for path in Path(f"/proc/{driver.process.pid}/task").iterdir()]
+        other = max(threads)
+        assert other != driver.process.pid
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.syscall(SYS_TGKILL[platform.machine()], driver.process.pid, other, signal.SIGTERM) == 0
+        assert driver.ended() == 0, driver.log

@@ -86,7 +86,8 @@ class Clock:
 
     def _jump(self) -> None:
         """With the mutex held: to the next deadline, if everybody waits."""
-        if len(self._waiters) + self._joining < threading.active_count() - len(self._foreign):
+        # Asked each time who is there: one of the foreign threads may just have ended.
+        if len(self._waiters) + self._joining < len(set(threading.enumerate()) - self._foreign):
             return
         deadlines = [waiter.deadline for waiter in self._waiters if waiter.deadline is not None]
         if not deadlines:
@@ -106,7 +107,6 @@ class Clock:
             _sleep(LOOK)
             with self._mutex:
                 self._jump()
-                self._foreign = {thread for thread in self._foreign if thread.is_alive()}
 
     def __enter__(self) -> Self:
         clock = self
@@ -139,9 +139,9 @@ class Clock:
 
         self._installed = True
         self._foreign = set(threading.enumerate()) - {threading.current_thread()}
-        ticker = threading.Thread(target=self._run, name="clock of the test", daemon=True)
-        ticker.start()
-        self._foreign.add(ticker)
+        self._ticker = threading.Thread(target=self._run, name="clock of the test", daemon=True)
+        self._foreign.add(self._ticker)
+        self._ticker.start()
         time.monotonic, time.time, time.sleep = self.monotonic, self.wall, self.sleep
         threading._time = self.monotonic  # type: ignore[attr-defined]
         threading.Condition.wait = wait  # type: ignore[method-assign]
@@ -156,3 +156,4 @@ class Clock:
         threading.Condition.wait = _condition_wait  # type: ignore[method-assign]
         threading.Thread.join = _join  # type: ignore[method-assign]
         self._installed = False
+        self._ticker.join()

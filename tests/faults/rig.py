@@ -184,9 +184,7 @@ class Rig:
         home = os.environ["HOME"]
         os.environ["HOME"] = str(directory)  # the config file's place
         try:
-            self.device = QsiDevice(
-                self.hub, DEVICE, CameraSource(bus, directory), lambda device, serial: None
-            )
+            self.device = QsiDevice(self.hub, DEVICE, CameraSource(bus, directory), self._opened)
         finally:
             os.environ["HOME"] = home
         self.client = Client(self.hub)
@@ -197,6 +195,11 @@ class Rig:
         self.backend.close()
         self.camera.close()
         self.timeline.close()
+
+    @staticmethod
+    def _opened(device: QsiDevice, serial: str) -> None:
+        """What the fleet does: from now on it is this camera, and no other."""
+        device.source.serial = serial
 
     def count(self, event: str) -> int:
         return sum(name == event for name, _ in self.happened)
