@@ -265,6 +265,9 @@ class QsiDevice:
 
     # --- what exposures need of the rest; see `exposure.Surroundings` ---
 
+    def must_prepare(self) -> bool:
+        return self._upload.saves
+
     def prepare(self) -> None:
         self._upload.check_before_exposure()
 

@@ -55,6 +55,7 @@ BACKLOG_INTERVAL = 0.02  # s between looks whether the pictures before are on th
 WHEEL_INTERVAL = 0.1  # s between looks whether the filter wheel has stopped
 # The slowest readout (9 million pixels at 800 kHz) takes 12 s; a camera that needs five times that is stuck.
 READOUT_LIMIT = 60.0  # s
+PREPARE_LIMIT = 15.0  # s for the directory of local files; a disk that sleeps takes some seconds to wake up
 NO_TRIGGER = "TRIGGER_OFF"
 
 
@@ -85,10 +86,13 @@ class Run:
 
 
 class Surroundings(Protocol):
-    """What the rest of the device has to say about exposures. All but `prepare` in the camera thread."""
+    """What the rest of the device has to say about exposures. All but the first two in the camera thread."""
+
+    def must_prepare(self) -> bool:
+        """Whether `prepare` has anything to do. In the thread of the request."""
 
     def prepare(self) -> None:
-        """Before anything starts, in the thread of the request. Raises `QsiError` to refuse."""
+        """Before anything starts; may take its time, in a thread of its own. Raises `QsiError` to refuse."""
 
     def renew(self) -> None:
         """Sends the camera its settings again if it may have forgotten them."""
@@ -131,6 +135,7 @@ class ExposureSubject(Subject):
         self._around = surroundings
         self._camera: Camera | None = None
         self._run: Run | None = None
+        self._preparing: Run | None = None  # the one that was asked for last, until all is ready for it
         self._lock = threading.RLock()
         self._jobs: list[Job] = []
         self._readout: tuple[object, float] = (None, 0.0)  # what was read out last, and how long it took, s
@@ -203,7 +208,7 @@ class ExposureSubject(Subject):
 
     def _end(self, reason: str) -> None:
         with self._lock:
-            if self._run is not None:
+            if self._run is not None or self._preparing is not None:
                 self._conclude(State.ALERT, f"{reason} ({self._phase.phase.value.lower()})")
         self._camera = None
 
@@ -213,7 +218,7 @@ class ExposureSubject(Subject):
     @property
     def running(self) -> bool:
         """Whether an exposure has been asked for and not ended."""
-        return self._run is not None
+        return self._run is not None or self._preparing is not None
 
     @property
     def waiting_for_trigger(self) -> bool:
@@ -225,19 +230,50 @@ class ExposureSubject(Subject):
     def _requested(self, request: Request[float]) -> None:
         try:
             run = self._new_run(request.values[VALUE])
-            self._around.prepare()
         except QsiError as error:
-            # A running exposure goes on: nothing was started, nothing is ended.
-            if self._run is None:
-                self.exposure.refuse(explain(error))
-            else:
-                self.exposure.set(message=f"Ignored: {explain(error)}", level=Level.ERROR)
+            self._refuse(error)
             return
         with self._lock:
+            self._preparing = run
+            waits = self._around.must_prepare()
+            if waits and self._run is None:
+                self.exposure.set({VALUE: run.duration}, state=State.BUSY)
+        if not waits:
+            self._prepared(run)
+            return
+        # A disk may take its time or hang for ever; whoever waits for that has nothing else to do.
+        threading.Thread(target=self._prepare, args=(run,), name="prepare", daemon=True).start()
+        late = QsiError(f"UPLOAD_DIR does not answer within {PREPARE_LIMIT:g} s", "Does its disk answer?")
+        self._thread.post_always(lambda: self._prepared(run, late), delay=PREPARE_LIMIT)
+
+    def _prepare(self, run: Run) -> None:
+        try:
+            self._around.prepare()
+        except QsiError as error:
+            self._prepared(run, error)
+        else:
+            self._prepared(run)
+
+    def _prepared(self, run: Run, problem: QsiError | None = None) -> None:
+        """All is ready for a run, or not. Any thread; only the first word about the newest request counts."""
+        with self._lock:
+            if self._preparing is not run:
+                return
+            self._preparing = None
+            if problem is not None:
+                self._refuse(problem)
+                return
             if self._run is not None:
                 self._forget()
                 self._post_abort()
             self._begin(run)
+
+    def _refuse(self, error: QsiError) -> None:
+        """A running exposure goes on: nothing was started, nothing is ended."""
+        if self._run is None:
+            self.exposure.refuse(explain(error))
+        else:
+            self.exposure.set(message=f"Ignored: {explain(error)}", level=Level.ERROR)
 
     def _new_run(self, duration: float) -> Run:
         """Raises `BadArgument`."""
@@ -264,6 +300,7 @@ class ExposureSubject(Subject):
     def _abort_requested(self, request: Request[bool]) -> None:
         with self._lock:
             running = self._run is not None
+            self._preparing = None
             if running:
                 self._post_abort()
             self.abort.set({"ABORT": False}, state=State.OK)
@@ -450,7 +487,7 @@ class ExposureSubject(Subject):
         self.exposure.set({VALUE: 0}, state=state, message=message, level=Level.ERROR)
 
     def _forget(self) -> None:
-        self._run = None
+        self._run = self._preparing = None
         for job in self._jobs:
             job.cancel()
         self._jobs.clear()

@@ -170,10 +170,15 @@ class UploadSubject(Subject):
 
     # --- for the exposure and for the frame thread ---
 
+    @property
+    def saves(self) -> bool:
+        """Whether pictures are to be saved in files."""
+        return self.mode.selected != Mode.CLIENT.value
+
     def check_before_exposure(self) -> None:
         """Makes the directory of local files ready, before the time of an exposure is spent.
 
-        For the handler of a request: takes well below a millisecond on a local disk. Raises `QsiError`s.
+        A disk that sleeps takes its time, and one of another computer may hang. Raises `QsiError`s.
         """
         plan = self.plan()
         if plan.mode is not Mode.CLIENT:
