@@ -54,7 +54,7 @@ def driver() -> int:
     bus = Bus(os.environ.get(VARIABLE) or "libusb")
     witness = _recorded(hub, bus)
     fleet = _fleet(hub, bus)
-    watch = Watch(lambda: fleet.devices, link, Notifier(), "No camera is connected", give_up=_give_up)
+    watch = Watch(lambda: fleet.devices, link, Notifier({}), "No camera is connected", give_up=_give_up)
     link.run()
     watch.close()
     if witness is not None:

@@ -61,8 +61,8 @@ class CoolerSubject(Subject):
 
     `measured` is told every reading, `refused` every device error that came instead of one, `keep` every
     vector that a client has changed for good, `unknown` that there was no reading for so long that the last
-    one says nothing. `blocked` tells that the camera may be asked for temperatures, but told nothing (it waits
-    for a trigger).
+    one says nothing. `blocked` tells that the camera may be asked for temperatures, but told nothing (it
+    waits for a trigger).
     """
 
     def __init__(

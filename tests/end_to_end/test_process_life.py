@@ -15,41 +15,45 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.lone_driver import LoneDriver
-from tests.end_to_end.rig import Sim
-from tests.end_to_end.workbench import wait_event
-from tests.indi.indi_support import eventually, values
+from tests.end_to_end.rig import Process, Sim, answers
+from tests.end_to_end.workbench import Observer, wait_event
+from tests.indi.indi_support import eventually, free_port, values
 
 SYS_TGKILL = {"x86_64": 234, "aarch64": 131}  # a signal for one thread; Python has no name for it
 
-Step = Callable[[LoneDriver, Sim], object]
+Step = Callable[[Observer, Sim], object]
 
 
 def expose(seconds: float, event: str) -> Step:
-    def step(driver: LoneDriver, sim: Sim) -> None:
+    def step(driver: Observer, sim: Sim) -> None:
         driver.expose(seconds)
         wait_event(sim, event)
 
     return step
 
 
-def upload(driver: LoneDriver, sim: Sim) -> None:
+def upload(driver: Observer, sim: Sim) -> None:
     driver.choose("UPLOAD_MODE", "UPLOAD_BOTH")
     driver.expose(0.1)
     wait_event(sim, "auto_zero")
 
 
-def cool(driver: LoneDriver, sim: Sim) -> None:
+def cool(driver: Observer, sim: Sim) -> None:
     driver.new("Number", "CCD_TEMPERATURE", CCD_TEMPERATURE_VALUE=-5)
     wait_event(sim, "temperature")
 
 
-def move(driver: LoneDriver, sim: Sim) -> None:
-    there = sim.camera.hardware.wheel.position
-    driver.new("Number", "FILTER_SLOT", FILTER_SLOT_VALUE=(there + 2) % 5 + 1)
+def move(driver: Observer, sim: Sim) -> None:
+    ask_to_move(driver, sim)
     wait_event(sim, "filter")
 
 
-def guide(driver: LoneDriver, sim: Sim) -> None:
+def ask_to_move(driver: Observer, sim: Sim) -> None:
+    there = sim.camera.hardware.wheel.position
+    driver.new("Number", "FILTER_SLOT", FILTER_SLOT_VALUE=(there + 2) % 5 + 1)
+
+
+def guide(driver: Observer, sim: Sim) -> None:
     driver.new("Number", "TELESCOPE_TIMED_GUIDE_WE", TIMED_GUIDE_W=30_000)
     wait_event(sim, "relay")
 
@@ -91,7 +95,7 @@ def relay(sim: Sim) -> bool:
     return sim.camera.hardware.relays.active is not None
 
 
-def check_picture(driver: LoneDriver, sim: Sim) -> None:
+def check_picture(driver: Observer, sim: Sim) -> None:
     driver.expose(0.1)
     np.testing.assert_array_equal(driver.picture()[1], sim.picture())
     driver.until("CCD_EXPOSURE", "Ok")
@@ -165,7 +169,7 @@ def test_a_camera_thread_that_hangs_ends_the_process_and_nothing_is_lost(tmp_pat
         driver.new("Switch", "CONFIG_PROCESS", CONFIG_SAVE="On")
         driver.until("CONFIG_PROCESS", "Ok")
         cool(driver, sim)
-        driver.new("Number", "FILTER_SLOT", FILTER_SLOT_VALUE=2)
+        ask_to_move(driver, sim)
         assert driver.ended() == os.EX_SOFTWARE
         assert "has not moved for 1 s" in driver.log and "time.sleep" not in driver.log
         assert "Thread 0x" in driver.log  # where it hung
@@ -178,6 +182,34 @@ def test_a_camera_thread_that_hangs_ends_the_process_and_nothing_is_lost(tmp_pat
         policy = values(driver.wait_for("setSwitchVector", name="COOLER_AT_DISCONNECT"))
         assert policy["AT_DISCONNECT_WARM"] == "On"
         driver.choose("COOLER_AT_DISCONNECT", "AT_DISCONNECT_OFF")
+
+
+def test_indiserver_starts_a_driver_that_was_killed_anew(tmp_path: Path, sim: Sim) -> None:
+    """Its clients stay where they are, and see the device again."""
+    port = free_port()
+    arguments = ["-r", "3", "-p", str(port), "-u", str(tmp_path / "indi.sock")]
+    server = Process(tmp_path, ["indiserver", *arguments, "indi_qsi_ccd"], sim.environ)
+    try:
+        eventually(lambda: answers(port), "indiserver listens")
+        with Observer(f"127.0.0.1:{port}") as client:
+            client.connect_camera()
+            pid = children(server)[0]
+            sim.happened.clear()
+            guide(client, sim)
+            os.kill(pid, signal.SIGKILL)
+            client.clear()
+            eventually(lambda: children(server) not in ([], [pid]), "it is started anew")
+            client.connect_camera()
+            assert not relay(sim)
+            client.small_frame()
+            check_picture(client, sim)
+    finally:
+        server.close()
+
+
+def children(server: Process) -> list[int]:
+    pid = server.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_signal_that_another_thread_gets_is_heard(tmp_path: Path, sim: Sim) -> None:
