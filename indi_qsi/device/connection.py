@@ -64,6 +64,7 @@ class Connection:
         self._wanted = False
         self._lost = False  # the camera is waited for
         self._attempts = 0
+        self._obstacle = ""  # what was said to be in the way of getting it back
         self._next_attempt: Job | None = None
         thread.suspend(NOT_CONNECTED)
         self.vector = SwitchVector(
@@ -157,6 +158,7 @@ class Connection:
         assert camera is not None
         self._lost = True
         self._attempts = 0
+        self._obstacle = ""
         self._thread.suspend(Disconnected("The camera is away", "It is used again as soon as it is back"))
         camera.close()
         self._host.lost()
@@ -183,8 +185,12 @@ class Connection:
             camera = self._opened(self._host.back)
         except Exception as error:
             log.info("the camera is not back yet: %s", error)
-            if self.vector.state is State.BUSY:  # a client asked for it
-                self.vector.select(DISCONNECT, state=State.ALERT, message=explain(error), level=Level.ERROR)
+            reason = explain(error)
+            # That it is not there was to be expected; what else is in the way is said once.
+            news = not isinstance(error, NoCamera | Disconnected) and reason != self._obstacle
+            if news or self.vector.state is State.BUSY:  # Busy: a client asked for it
+                self._obstacle = reason
+                self.vector.select(DISCONNECT, state=State.ALERT, message=reason, level=Level.ERROR)
             self._retry_later()
             return
         self._lost = False

@@ -60,6 +60,7 @@ def test_a_lost_camera_that_is_grabbed_first_comes_back_when_it_is_free(rig: Rig
     assert client.settled("CCD_EXPOSURE") == "Alert"
     rig.timeline_pause(40)
     assert client.state("CONNECTION") == "Alert"
+    assert len([m for m in client.said("CONNECTION") if "in use by another program" in m]) == 1
     other.close()
     client.wait(lambda: client.state("CONNECTION") == "Ok", "it is used again", AWAY)
     assert client.value("FILTER_NAME", "FILTER_SLOT_NAME_2") == "Hydrogen"
