@@ -32,7 +32,12 @@ class Sim:
     """A simulated camera behind USB/IP, in the process of the test, so that the test can look inside."""
 
     def __init__(
-        self, directory: Path, model: str = "683wsg", more: Sequence[str] = (), **options: Any
+        self,
+        directory: Path,
+        model: str = "683wsg",
+        more: Sequence[str] = (),
+        listen: Sequence[str] = (),
+        **options: Any,
     ) -> None:
         self.happened: list[dict[str, Any]] = []
         options.setdefault("readout", READOUT)
@@ -40,7 +45,7 @@ class Sim:
         path = directory / f"usb-{model}.sock"
         self.others = [SimulatedCamera(other, readout=READOUT) for other in more]
         devices = [camera.device for camera in (self.camera, *self.others)]
-        self.server = UsbIpServer(devices, [f"unix:{path}"])
+        self.server = UsbIpServer(devices, [f"unix:{path}", *listen])
         self.environ = {"INDI_QSI_USB": f"usbip:unix:{path}"}
 
     def _note(self, name: str, facts: Mapping[str, Any]) -> None:
@@ -144,11 +149,13 @@ class Server(Process):
 
 
 @contextmanager
-def under_indiserver(directory: Path, environ: Mapping[str, str]) -> Iterator[Server]:
-    """Debian's indiserver, which starts `indi_qsi_ccd` from the path."""
+def under_indiserver(
+    directory: Path, environ: Mapping[str, str], driver: str = "indi_qsi_ccd", restarts: int = 0
+) -> Iterator[Server]:
+    """Debian's indiserver, which starts `indi_qsi_ccd` from the path, or another driver."""
     port = free_port()
-    command = ["indiserver", "-v", "-r", "0", "-p", str(port), "-u", str(directory / "indi.sock")]
-    server = Server(directory, [*command, "indi_qsi_ccd"], environ)
+    command = ["indiserver", "-v", "-r", str(restarts), "-p", str(port), "-u", str(directory / "indi.sock")]
+    server = Server(directory, [*command, driver], environ)
     server.port = port
     try:
         eventually(lambda: answers(port), "indiserver listens")
