@@ -27,8 +27,11 @@ def devices_with(client: Client, interface: int) -> list[str]:
     return found
 
 
-def choose(client: Client, name: str | None, interface: int) -> str:
-    """The device of this name, or the only one of this kind, waited for. Raises `Missing`."""
+def choose(client: Client, name: str | None, interface: int, usual: str) -> str:
+    """The device of this name, waited for; without one the only one of this kind, or that of the usual name.
+
+    Raises `Missing`.
+    """
     if name is not None:
         client.wait_quietly(lambda: name in client.model.devices, FIRST_LIMIT)
         if name in client.model.devices:
@@ -42,6 +45,8 @@ def choose(client: Client, name: str | None, interface: int) -> str:
     if not found:
         there = ", ".join(client.model.devices) or "no device at all"
         raise Missing(f"{client.server} has no camera; it has {there}")
+    if len(found) > 1 and usual in found:
+        return usual
     if len(found) > 1:
         raise Missing(f"{client.server} has several cameras: choose one by --device: {', '.join(found)}")
     return found[0]

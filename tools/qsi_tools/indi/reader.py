@@ -78,6 +78,8 @@ class Reader:
             self._expat.Parse(data, False)
         except ExpatError as error:
             raise BadStream(f"this is no INDI: {error}") from error
+        if self._depth < 1:
+            raise BadStream("this is no INDI: an end without a beginning")
         complete, self._complete = self._complete, []
         if complete:
             self._bytes = 0

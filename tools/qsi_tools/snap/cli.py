@@ -86,7 +86,7 @@ def _facts(session: Session, request: Request) -> dict[str, str]:
         "filter": session.filter or "none",
         "seconds": f"{request.seconds:g}",
         "binning": f"{across:.0f}x{down:.0f}",
-        "temperature": f"{temperature:.0f}" if temperature is not None else "none",
+        "temperature": f"{round(temperature)}" if temperature is not None else "none",
         "date": f"{now:%Y-%m-%d}",
         "time": f"{now:%H%M%S}",
     }
@@ -193,7 +193,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help=f"INDI server, or the path of its unix socket (default {DEFAULT_SERVER})",
     )
-    add("--device", metavar="NAME", help="the camera (default: the only one that the server has)")
+    add(
+        "--device",
+        metavar="NAME",
+        help="the camera (default: the only one, or of several 'QSI CCD')",
+    )
     add(
         "--count",
         type=whole(1, MAX_COUNT),

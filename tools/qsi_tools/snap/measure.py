@@ -91,7 +91,8 @@ def _stars(pixels: Pixels, header: Any, median: float) -> tuple[int, float | Non
     """How many stars there are, and their full width at half maximum, pixels."""
     from astropy.stats import sigma_clipped_stats
 
-    ceiling = float(header.get("SATURATE", FULL_SCALE)) * NEAR_SATURATION
+    full = header.get("SATURATE")
+    ceiling = (full if isinstance(full, int | float) else FULL_SCALE) * NEAR_SATURATION
     factor = 1
     if header.get("BAYERPAT"):  # four pixels of a colour sensor make one without colour
         pixels, factor = without_mosaic(pixels), 2

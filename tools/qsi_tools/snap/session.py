@@ -27,6 +27,7 @@ CONNECT_LIMIT = 60.0  # s; a camera that was just switched on takes 6 s, one tha
 DEFINE_LIMIT = 10.0  # s after connecting
 ABORT_LIMIT = 15.0  # s; the camera is told at once, unless a picture is on its way over the USB
 PICTURE = "CCD1"
+USUAL_NAME = "QSI CCD"  # of the camera that is meant where there are several
 
 
 class Session:
@@ -38,7 +39,7 @@ class Session:
         self._display = display
         display.show("connecting", client.server)
         client.get_properties()
-        self.device = choose(client, device, CAMERA)
+        self.device = choose(client, device, CAMERA, USUAL_NAME)
         client.model.on_note.append(lambda note: self._note(note.device, note.text))
         self._blobs: list[Blob] = []
         client.model.on_blob.append(self._took)
@@ -169,6 +170,7 @@ class Session:
         if limit is None:
             ramp = self.number("CCD_TEMP_RAMP", "RAMP_SLOPE") or 0.0
             limit = limits.cooling_limit(start, target, ramp)
+        near = request.tolerance
         low, high = vector.limits.get("CCD_TEMPERATURE_VALUE", (-273.15, 100.0))
         if not low <= target <= high:
             raise Alert(f"{self.device} cannot be cooled to {target:g} °C; valid range {low:g}..{high:g} °C")
@@ -187,7 +189,9 @@ class Session:
                 vector,
                 {"CCD_TEMPERATURE_VALUE": target},
                 limit,
-                lambda now: abs((now.number("CCD_TEMPERATURE_VALUE") or 999.0) - target) <= request.tolerance,
+                lambda vector: (
+                    (now := vector.number("CCD_TEMPERATURE_VALUE")) is not None and abs(now - target) <= near
+                ),
                 show,
             )
         except TimedOut:
@@ -274,9 +278,9 @@ class Session:
             percent = self.number("DOWNLOAD_PROGRESS", "PERCENT") or 0.0
             self._display.show("downloading", f"{of}{percent:.0f} % from the camera", percent / 100)
         elif word in ("Flushing", "Waiting for trigger"):
-            self._display.show(word.lower(), of)
+            self._display.show(word.lower(), of.rstrip(": "))
         elif word == "Reading out" or (not left and elapsed > seconds):
-            self._display.show("reading", of)
+            self._display.show("reading", of.rstrip(": "))
         else:
             left = min(left, seconds)
             part = 1 - left / seconds if seconds else None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from qsi_tools.indi.client import SLICE, Client, Interrupted, Missing, ServerGone
+from qsi_tools.indi.client import SLICE, Client, Missing, ServerGone
 from qsi_tools.indi.devices import CAMERA, FIRST_LIMIT, QUIET, devices_with
 from qsi_tools.indi.model import Note, Vector
 from qsi_tools.watch.log import Log
@@ -108,8 +108,7 @@ class Watcher:
             if shown.passed:
                 shown = Deadline(self._view.interval)
                 self._tick(client)
-            with suppress(Interrupted):
-                client.poll(min(SLICE, shown.remaining, logged.remaining))
+            client.poll(min(SLICE, shown.remaining, logged.remaining))
 
     def _cameras(self, client: Client) -> list[Snapshot]:
         found = devices_with(client, CAMERA)
