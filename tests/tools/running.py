@@ -40,7 +40,8 @@ class Running:
     def __init__(self, folder: Path, name: str, *arguments: str, environ: Mapping[str, str] = {}) -> None:
         folder.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
-            [PROGRAMS / name, *arguments],
+            # A test run in the background of a shell ignores Ctrl-C, and its children would as well.
+            ["env", "--default-signal=INT", PROGRAMS / name, *arguments],
             cwd=folder,
             env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,

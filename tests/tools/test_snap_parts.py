@@ -109,7 +109,7 @@ def field(fwhm: float, stars: int = 30, hot: int = 40) -> measure.Pixels:
     return light.astype(np.float32)
 
 
-@pytest.mark.parametrize("fwhm", [2.0, 3.3, 9.0])
+@pytest.mark.parametrize("fwhm", [2.0, 3.3, 14.0])
 def test_stars_are_counted_and_measured(fwhm: float) -> None:
     measured = measure.measure(field(fwhm), Header({"SCALE": 1.5}), stars=True)
     assert measured.fwhm == pytest.approx(fwhm, rel=0.05)
@@ -142,4 +142,4 @@ def test_the_seeing_of_the_simulated_sky_comes_out(seeing: float, tmp_path: Path
         width = sim.camera.hardware.optics.sigma() * 2.3548  # of the whole way to the pixel
         assert told["fwhm"] == pytest.approx(width, rel=0.06)
         assert told["fwhm_arcsec"] == pytest.approx(width * 1.392, rel=0.06)
-        assert told["stars"] > 20
+        assert told["stars"] > 8

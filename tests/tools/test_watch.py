@@ -169,7 +169,7 @@ def test_what_is_not_there_is_said(server: Server, tmp_path: Path) -> None:
 
 def test_a_terminal_gets_a_screen(server: Server, tmp_path: Path) -> None:
     server.connect()
-    command = [PROGRAMS / "qsi-watch", "--server", server.address]
+    command = ["env", "--default-signal=INT", PROGRAMS / "qsi-watch", "--server", server.address]
     terminal = Terminal(tmp_path, command)
     eventually(
         lambda: "683wsg" in terminal.text and "°C, of 0 minutes" in terminal.text, "the screen is drawn"

@@ -24,8 +24,10 @@ Pixels = NDArray[np.float32]
 SAMPLE = 1_000_000
 CLIP = 3.0  # standard deviations that a pixel may be away and still be background
 THRESHOLD = 6.0  # standard deviations of the noise that a star stands out of it
-FIRST_GUESS = 4.0  # pixels, of the stars' width, to find them by
-LONGER_SEARCH = 1.5  # when the width is so many times another than the guess, they are searched once more
+GUESSES = (4.0, 10.0)  # pixels, of the stars' width, to find the first ones by
+# When the width is so many times another than the guess, they are searched once more: stars that are wider
+# than what is looked for are not taken for stars.
+SEARCH_AGAIN = 1.15
 MAX_FITS = 40  # stars that the width is measured at: the brightest that are not saturated
 NEAR_SATURATION = 0.8  # of full scale; such stars are too wide
 # Pixels. Less is a hot pixel or a cosmic ray; more fits no telescope that can be guided.
@@ -100,13 +102,16 @@ def _stars(pixels: Pixels, header: Any, median: float) -> tuple[int, float | Non
     if noise <= 0:
         return 0, None
     light = pixels - np.float32(median)
-    guess = FIRST_GUESS
-    found = _find(light, noise, guess)
-    width = _width(light, found, ceiling - median, guess)
-    if width is not None and not 1 / LONGER_SEARCH < width / guess < LONGER_SEARCH:
-        found = _find(light, noise, width)
-        width = _width(light, found, ceiling - median, width) or width
-    return len(found), width * factor if width is not None else None
+    found: list[tuple[float, float, float]] = []
+    for guess in GUESSES:
+        found = _find(light, noise, guess)
+        width = _width(light, found, ceiling - median, guess)
+        if width is not None:
+            if not 1 / SEARCH_AGAIN < width / guess < SEARCH_AGAIN:
+                found = _find(light, noise, width)
+                width = _width(light, found, ceiling - median, width) or width
+            return len(found), width * factor
+    return len(found), None
 
 
 def without_mosaic(pixels: Pixels) -> Pixels:

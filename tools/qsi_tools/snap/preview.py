@@ -11,19 +11,18 @@ import numpy as np
 from qsi_tools.extras import need
 from qsi_tools.snap.measure import Measurement, Pixels, without_mosaic
 
-LONGEST_SIDE = 1200  # pixels
+LONGEST_SIDE = 1000  # pixels
 # From so many noises below the background (black) to this part of the brightest pixels (white).
-BLACK = 1.0
+BLACK = 2.5
 WHITE_PERCENTILE = 99.9
 # White is at least so many noises above black: a dark frame looks even, not torn.
-LEAST_RANGE = 20.0
-ASINH = 0.04  # below this part of the range the stretch is linear: the background's noise stays calm
+LEAST_RANGE = 60.0
+ASINH = 0.1  # below this part of the range the stretch is linear: the background's noise stays calm
 
 
 def preview(pixels: Pixels, header: Any, measurement: Measurement) -> bytes:
     """The PNG file. Raises `extras.Missing` without Pillow."""
     need("PIL")
-    from astropy.visualization import AsinhStretch
     from PIL import Image
 
     if header.get("BAYERPAT"):
@@ -36,7 +35,8 @@ def preview(pixels: Pixels, header: Any, measurement: Measurement) -> bytes:
     black = measurement.median - BLACK * noise
     white = max(float(np.percentile(light, WHITE_PERCENTILE)), black + LEAST_RANGE * noise)
     part = np.clip((light - black) / (white - black), 0, 1)
-    shown = Image.fromarray((AsinhStretch(ASINH)(part) * 255).astype(np.uint8))
+    stretched = np.arcsinh(part / ASINH) / np.arcsinh(1 / ASINH)
+    shown = Image.fromarray((stretched * 255).astype(np.uint8))
     file = BytesIO()
     shown.save(file, "PNG", optimize=True)
     return file.getvalue()

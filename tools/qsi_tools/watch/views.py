@@ -16,7 +16,8 @@ from qsi_tools.watch.log import stamp
 from qsi_tools.watch.state import Snapshot, describe, describe_phase
 
 MESSAGES = 6  # that the screen has room for
-PLOT_WIDTH, PLOT_HEIGHT = 44, 6  # characters
+# Characters. The plot gets what the terminal has beside the facts, the frame and the labels.
+PLOT_HEIGHT, LEAST_PLOT, WIDEST_PLOT, BESIDE = 6, 16, 72, 52
 SCREEN_INTERVAL = 0.5  # s between pictures of the screen
 
 
@@ -84,8 +85,9 @@ class Screen:
         self._server = server
         self._notes: deque[str] = deque(maxlen=MESSAGES)
         self._last: Sequence[Snapshot] = ()
+        self._console = Console(highlight=False)
         self._live = Live(
-            console=Console(highlight=False),
+            console=self._console,
             screen=True,
             auto_refresh=False,
             redirect_stdout=False,
@@ -97,7 +99,8 @@ class Screen:
         from rich.console import Group
 
         self._last = cameras
-        panels = [_panel(camera, histories.get(camera.device) or Histories()) for camera in cameras]
+        width = min(max(self._console.width - BESIDE, LEAST_PLOT), WIDEST_PLOT)
+        panels = [_panel(camera, histories.get(camera.device) or Histories(), width) for camera in cameras]
         self._live.update(Group(*panels, self._messages()), refresh=True)
 
     def say(self, text: str) -> None:
@@ -117,7 +120,7 @@ class Screen:
         return Panel(text, title=title, title_align="left", border_style="dim")
 
 
-def _panel(camera: Snapshot, histories: Histories) -> Any:
+def _panel(camera: Snapshot, histories: Histories, width: int) -> Any:
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
@@ -128,7 +131,7 @@ def _panel(camera: Snapshot, histories: Histories) -> Any:
     for alarm in camera.alarms:
         facts.add_row(Text("ALARM", style="bold red"), Text(alarm, style="bold red"))
     layout = Table.grid(padding=(0, 3))
-    layout.add_row(facts, _curves(histories))
+    layout.add_row(facts, _curves(histories, width))
     model = f", {camera.model}" if camera.model else ""
     return Panel(layout, title=f"{camera.device}{model}", title_align="left")
 
@@ -148,15 +151,16 @@ def _facts(camera: Snapshot) -> list[tuple[str, str]]:
     return [*facts, ("guiding", pulses)]
 
 
-def _curves(histories: Histories) -> Any:
+def _curves(histories: Histories, width: int) -> Any:
     from rich.text import Text
 
     text = Text(no_wrap=True)
     minutes = histories.temperature.minutes
     text.append(f"temperature, °C, of {minutes:.0f} minutes\n", style="dim")
-    curve = draw(histories.temperature.samples, PLOT_WIDTH, PLOT_HEIGHT)
+    curve = draw(histories.temperature.samples, width, PLOT_HEIGHT)
     text.append("\n".join(curve) + "\n", style="cyan")
     if histories.power.samples:
         text.append("power, %\n", style="dim")
-        text.append("\n".join(draw(histories.power.samples, PLOT_WIDTH, 2, (0.0, 100.0))), style="yellow")
+        curve = draw(histories.power.samples, width, 2, (0.0, 100.0))
+        text.append("\n".join(curve), style="yellow")
     return text
