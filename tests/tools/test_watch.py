@@ -133,31 +133,35 @@ def test_without_matplotlib_the_remedy_is_told(tmp_path: Path) -> None:
     assert ended.code == 1 and "apt install python3-matplotlib" in ended.err
 
 
-def test_it_outlives_the_server(sim: Sim, tmp_path: Path) -> None:
-    listen = f"127.0.0.1:{free_port()}"
-    with stand_alone(tmp_path, sim.environ, listen=listen) as server:
-        patient = Running(tmp_path, "qsi-watch", "--server", listen, "--csv", "log.csv", "--interval", "0.2")
-        hasty = Running(tmp_path, "qsi-watch", "--server", listen, "--patience", "0")
-        limited = Running(
-            tmp_path, "qsi-watch", "--server", listen, "--patience", "0.02", "--csv", "limited.csv"
-        )
-        for log in ("log.csv", "limited.csv"):
-            eventually(lambda log=log: (tmp_path / log).exists() and rows(tmp_path / log), "it watches")
-        assert hasty.process.stdout is not None and hasty.process.stdout.readline()
-        server.process.kill()
-        ended = hasty.ended()
-        assert ended.code == 3 and f"The INDI server at {listen} is gone" in ended.err
-        ended = limited.ended()
-        assert ended.code == 3 and "is gone" in ended.err
-    before = len(rows(tmp_path / "log.csv"))
-    with stand_alone(tmp_path, sim.environ, listen=listen) as server:
-        server.connect()
-        eventually(
-            lambda: [row for row in rows(tmp_path / "log.csv")[before:] if row["temperature_c"]], "it goes on"
-        )
-        patient.process.send_signal(signal.SIGINT)
-        ended = patient.ended()
-    assert ended.code == 0 and "is there again" in ended.err
+def test_it_outlives_the_server(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim:
+        listen = f"127.0.0.1:{free_port()}"
+        with stand_alone(tmp_path, sim.environ, listen=listen) as server:
+            patient = Running(
+                tmp_path, "qsi-watch", "--server", listen, "--csv", "log.csv", "--interval", "0.2"
+            )
+            hasty = Running(tmp_path, "qsi-watch", "--server", listen, "--patience", "0")
+            limited = Running(
+                tmp_path, "qsi-watch", "--server", listen, "--patience", "0.02", "--csv", "limited.csv"
+            )
+            for log in ("log.csv", "limited.csv"):
+                eventually(lambda log=log: (tmp_path / log).exists() and rows(tmp_path / log), "it watches")
+            assert hasty.process.stdout is not None and hasty.process.stdout.readline()
+            server.process.kill()
+            ended = hasty.ended()
+            assert ended.code == 3 and f"The INDI server at {listen} is gone" in ended.err
+            ended = limited.ended()
+            assert ended.code == 3 and "is gone" in ended.err
+        before = len(rows(tmp_path / "log.csv"))
+        with stand_alone(tmp_path, sim.environ, listen=listen) as server:
+            server.connect()
+            eventually(
+                lambda: [row for row in rows(tmp_path / "log.csv")[before:] if row["temperature_c"]],
+                "it goes on",
+            )
+            patient.process.send_signal(signal.SIGINT)
+            ended = patient.ended()
+        assert ended.code == 0 and "is there again" in ended.err
 
 
 def test_what_is_not_there_is_said(server: Server, tmp_path: Path) -> None:
