@@ -18,6 +18,7 @@ from tests.indi.indi_support import eventually, free_port
 from tests.tools.running import Running, Terminal, run
 
 SPEED = 100.0  # of the camera: a cool-down takes seconds
+BOUNDED = ("--duration", "100")  # should the test fail, nothing goes on watching
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_a_night_is_logged_and_drawn(sim: Sim, server: Server, tmp_path: Path) -
     server.connect()
     log = tmp_path / "night.csv"
     arguments = ("--server", server.address, "--csv", "night.csv", "--interval", "0.2")
-    watching = Running(tmp_path, "qsi-watch", *arguments)
+    watching = Running(tmp_path, "qsi-watch", *arguments, *BOUNDED)
     eventually(lambda: log.exists() and rows(log), "the log begins")
     with IndiClient(server.address) as client:
         client.send("<getProperties version='1.7'/>")
@@ -138,7 +139,7 @@ def test_it_outlives_the_server(tmp_path: Path) -> None:
         listen = f"127.0.0.1:{free_port()}"
         with stand_alone(tmp_path, sim.environ, listen=listen) as server:
             patient = Running(
-                tmp_path, "qsi-watch", "--server", listen, "--csv", "log.csv", "--interval", "0.2"
+                tmp_path, "qsi-watch", "--server", listen, "--csv", "log.csv", "--interval", "0.2", *BOUNDED
             )
             hasty = Running(tmp_path, "qsi-watch", "--server", listen, "--patience", "0")
             limited = Running(
