@@ -186,8 +186,10 @@ class PyUsbBackend(usb.backend.IBackend, Generic[_Id]):  # type: ignore[misc]  #
         return self._bulk(dev_handle, ep | IN, buff, timeout)
 
     def _bulk(self, handle: UsbHandle, endpoint: int, data: array[int], timeout: int) -> int:
-        with _errors():
+        try:  # not `_errors`, which costs as much as the rest: there are many of these
             return handle.bulk(endpoint, memoryview(data).cast("B"), _seconds(timeout))
+        except UsbFailure as failure:
+            raise usb_error(failure) from None
 
     def ctrl_transfer(
         self,

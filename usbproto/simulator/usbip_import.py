@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
 
 from usbproto.simulator import usbip_protocol as usbip
 from usbproto.simulator.usbip_address import receive
@@ -42,6 +42,8 @@ class ImportedDevice:
     def __init__(self, connection: socket.socket, info: usbip.DeviceInfo) -> None:
         connection.settimeout(REPLY_TIMEOUT)
         self.info = info
+        self._devid = info.devid
+        self._head = bytearray(usbip.HEADER_SIZE)  # of the reply that is read
         self._connection = connection
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
@@ -109,12 +111,13 @@ class ImportedDevice:
         self, endpoint: int, is_in: bool, data: memoryview, timeout: float | None, setup: bytes = bytes(8)
     ) -> int:
         deadline = None if timeout is None else time.monotonic() + timeout
-        direction = usbip.DIRECTION_IN if is_in else usbip.DIRECTION_OUT
         pending = _Pending(data if is_in else None)
         sequence = self._send(
-            lambda n: usbip.Submit(n, self.info.devid, direction, endpoint, len(data), setup),
             pending,
-            None if is_in else data,
+            usbip.DIRECTION_IN if is_in else usbip.DIRECTION_OUT,
+            endpoint,
+            setup,
+            data,
         )
         if not self._wait(deadline, pending):
             self._cancel(sequence, pending)
@@ -128,83 +131,101 @@ class ImportedDevice:
     def _cancel(self, sequence: int, pending: _Pending) -> None:
         """After this the transfer is over: it was cancelled, or it was done just in time."""
         unlink = _Pending()
-        self._send(lambda n: usbip.Unlink(n, self.info.devid, sequence), unlink)
+        with self._sending:
+            self._post(usbip.pack(usbip.Unlink(self._register(unlink), self.info.devid, sequence)))
         if not self._wait(time.monotonic() + REPLY_TIMEOUT, pending, unlink):
             self._die()
             raise UsbFailure(errno.ENODEV)
         with self._turn:
             self._pending.pop(sequence, None)
 
-    def _send(
-        self,
-        message: Callable[[int], usbip.Submit | usbip.Unlink],
-        pending: _Pending,
-        data: memoryview | None = None,
-    ) -> int:
-        """Send what `message` makes of a new sequence number; the number."""
+    def _send(self, pending: _Pending, direction: int, endpoint: int, setup: bytes, data: memoryview) -> int:
+        """Asks for a transfer; its sequence number."""
         with self._sending:
-            self._sequence = self._sequence % 0xFFFFFFFF + 1
-            sequence = self._sequence
-            with self._turn:
-                if self._dead:
-                    raise UsbFailure(errno.ENODEV)
-                self._pending[sequence] = pending
-            header = usbip.pack(message(sequence))
-            try:
-                self._connection.sendall(b"".join((header, data)) if data else header)
-            except OSError:
-                self._die()
-                raise UsbFailure(errno.ENODEV) from None
+            sequence = self._register(pending)
+            header = usbip.pack_submit(sequence, self._devid, direction, endpoint, len(data), setup)
+            self._post(header + data if direction == usbip.DIRECTION_OUT else header)
         return sequence
+
+    def _register(self, pending: _Pending) -> int:
+        """A new sequence number, under which a reply is waited for. Within `_sending`."""
+        self._sequence = self._sequence % 0xFFFFFFFF + 1
+        with self._turn:
+            if self._dead:
+                raise UsbFailure(errno.ENODEV)
+            self._pending[self._sequence] = pending
+        return self._sequence
+
+    def _post(self, message: bytes) -> None:
+        try:
+            self._connection.sendall(message)
+        except OSError:
+            self._die()
+            raise UsbFailure(errno.ENODEV) from None
 
     # --- replies ---
 
     def _wait(self, deadline: float | None, *wanted: _Pending) -> bool:
         """Until one of them has its reply; False when it is too late. UsbFailure when the server has gone."""
-
-        def done() -> bool:
-            return any(pending.reply is not None for pending in wanted)
-
         while True:
-            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
             with self._turn:
-                self._turn.wait_for(lambda: done() or self._dead or not self._somebody_reads, remaining)
-                if done():
-                    return True
-                if self._dead:
-                    raise UsbFailure(errno.ENODEV)
-                if remaining == 0:
-                    return False
-                if self._somebody_reads:
-                    continue  # too late: the next round says so
+                while True:
+                    for pending in wanted:
+                        if pending.reply is not None:
+                            return True
+                    if self._dead:
+                        raise UsbFailure(errno.ENODEV)
+                    remaining = None if deadline is None else deadline - time.monotonic()
+                    if remaining is not None and remaining <= 0:
+                        return False
+                    if not self._somebody_reads:
+                        break
+                    self._turn.wait(remaining)
                 self._somebody_reads = True
             try:
-                self._read(deadline)
+                self._read(remaining)
             finally:
                 with self._turn:
                     self._somebody_reads = False
                     self._turn.notify_all()
 
-    def _read(self, deadline: float | None) -> None:
+    def _read(self, seconds: float | None) -> None:
         """One reply, if one comes in time, to the one that waits for it."""
-        wait = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not self._poll.poll(wait):
+        if not self._poll.poll(None if seconds is None else math.ceil(seconds * 1000)):
             return
         try:
-            header = bytearray(usbip.HEADER_SIZE)
-            receive(self._connection, memoryview(header))
-            reply = usbip.parse_reply(header)
+            # While one transfer is waited for, what follows the reply's head can only be its data.
+            room = self._only_room()
+            count = self._connection.recvmsg_into((self._head, room) if room else (self._head,))[0]
+            if count < usbip.HEADER_SIZE:
+                if not count:
+                    raise EOFError("connection closed")
+                receive(self._connection, memoryview(self._head)[count:])
+            have = max(0, count - usbip.HEADER_SIZE)
+            reply = usbip.parse_reply(self._head)
             with self._turn:
                 pending = self._pending.pop(reply.sequence, None)
             if pending is None:
                 raise usbip.ProtocolError(f"reply to {reply.sequence}, which nobody sent")
-            if isinstance(reply, usbip.Submitted) and pending.room is not None:
-                if reply.actual > len(pending.room):
-                    raise usbip.ProtocolError(f"{reply.actual} bytes; {len(pending.room)} asked for")
-                receive(self._connection, pending.room[: reply.actual])
+            size = reply.actual if isinstance(reply, usbip.Submitted) and pending.room is not None else 0
+            if have > size:
+                raise usbip.ProtocolError(f"{have} bytes follow where {size} were announced")
+            if size > have:
+                assert pending.room is not None
+                if size > len(pending.room):
+                    raise usbip.ProtocolError(f"{size} bytes; {len(pending.room)} asked for")
+                receive(self._connection, pending.room[have:size])
             pending.reply = reply
         except (OSError, EOFError, usbip.ProtocolError):
             self._die()
+
+    def _only_room(self) -> memoryview | None:
+        """Where the data of the next reply go, if that is certain."""
+        with self._turn:
+            if len(self._pending) != 1:
+                return None
+            (pending,) = self._pending.values()
+            return pending.room
 
     def _die(self) -> None:
         with self._turn:

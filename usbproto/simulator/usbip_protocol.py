@@ -31,6 +31,7 @@ _DEVICE = struct.Struct(">256s32sIIIHHHBBBBBB")
 _BASIC = struct.Struct(">IIIII")
 _SUBMIT = struct.Struct(">IiiIi8s")
 _SUBMITTED = struct.Struct(">iiiii8x")
+_SUBMIT_MESSAGE = struct.Struct(">IIIIIIiiIi8s")
 _UNLINK = struct.Struct(">I24x")
 _UNLINKED = struct.Struct(">i24x")
 DEVICE_SIZE = _DEVICE.size
@@ -209,6 +210,11 @@ def pack(message: Submit | Unlink | Submitted | Unlinked) -> bytes:
             return _BASIC.pack(Code.SUBMITTED, message.sequence, 0, 0, 0) + rest
         case Unlinked():
             return _BASIC.pack(Code.UNLINKED, message.sequence, 0, 0, 0) + _UNLINKED.pack(message.status)
+
+
+def pack_submit(sequence: int, devid: int, direction: int, endpoint: int, length: int, setup: bytes) -> bytes:
+    """`pack` of a `Submit`, for hosts that send thousands."""
+    return _SUBMIT_MESSAGE.pack(Code.SUBMIT, sequence, devid, direction, endpoint, 0, length, 0, 0, 0, setup)
 
 
 def parse_command(data: bytes | bytearray) -> Submit | Unlink:
