@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""FITS files: headers by astropy, data by numpy straight into the frame's memory.
+"""FITS files: headers as text, data by numpy straight into the frame's memory.
 
 One primary HDU of unsigned 16-bit pixels by the usual convention: big-endian signed integers and BZERO 32768.
 The first row of the file is the top row of the sensor.
+
+The headers are written here, not by astropy, because they are in the way of every frame: it takes a tenth
+of the time, and no seconds of imports on a small computer. The tests have astropy read them.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +33,7 @@ COMMENTARY = frozenset({"COMMENT", "HISTORY"})
 COMMENTARY_TEXT = 72  # characters of it in one card
 # Characters of a quoted text: in a card of its own, and where an '&' says that it goes on in the next card.
 SHORT_TEXT, LONG_PIECE = 68, 67
-VALUE_END = 30  # column; shorter values are padded to here, and the comment follows
+VALUE_WIDTH = 20  # characters; shorter values are padded to this, and the comment follows
 
 # Letters that have no decomposition in Unicode, and signs that headers are full of.
 _SPELLED = str.maketrans(
@@ -72,27 +74,19 @@ def render_header(shape: tuple[int, int], cards: Iterable[Card]) -> bytes:
     Texts are spelled in ASCII (see `printable`); long ones go on in CONTINUE cards. A comment that does not
     fit beside its value is cut. Raises ValueError for a keyword that FITS does not allow.
     """
-    from astropy.io.fits import Header  # astropy takes 0.4 s to import: only when a frame needs it
-
     rows, columns = shape
-    header = Header()
-    mandatory: list[tuple[str, Any, str]] = [
-        ("SIMPLE", True, "file conforms to the FITS standard"),
-        ("BITPIX", 16, "bits per pixel"),
-        ("NAXIS", 2, "number of axes"),
-        ("NAXIS1", columns, "columns"),
-        ("NAXIS2", rows, "rows"),
-        ("EXTEND", True, "extensions are permitted"),
-        ("BZERO", 32768, "unsigned 16-bit pixels"),
-        ("BSCALE", 1, "no scaling"),
-    ]
-    for record in mandatory:
-        header.append(record)
-    for card in cards:
-        for record in _records(card):
-            header.append(record, end=True)
-    text: str = header.tostring(sep="", endcard=True, padding=True)
-    return text.encode("ascii")
+    mandatory = (
+        Card("SIMPLE", True, "file conforms to the FITS standard"),
+        Card("BITPIX", 16, "bits per pixel"),
+        Card("NAXIS", 2, "number of axes"),
+        Card("NAXIS1", columns, "columns"),
+        Card("NAXIS2", rows, "rows"),
+        Card("EXTEND", True, "extensions are permitted"),
+        Card("BZERO", 32768, "unsigned 16-bit pixels"),
+        Card("BSCALE", 1, "no scaling"),
+    )
+    text = "".join(_render(card) for card in (*mandatory, *cards)) + f"{'END':{CARD}}"
+    return text.ljust(-(-len(text) // BLOCK) * BLOCK).encode("ascii")
 
 
 def printable(text: str) -> str:
@@ -121,34 +115,48 @@ def _spelled(character: str) -> str:
     return "?"
 
 
-def _records(card: Card) -> Iterator[Any]:
-    """What astropy is to append for a card."""
-    from astropy.io import fits
-
+def _render(card: Card) -> str:
+    """A card as text: one line of 80 characters, several, or none."""
     if not KEYWORD.fullmatch(card.keyword):
         raise ValueError(f"{card.keyword!r} cannot be a FITS keyword")
     value, comment = card.value, printable(card.comment)
     if isinstance(value, str):
         value = printable(value).rstrip()
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
-        return
+        return ""
     if card.keyword in COMMENTARY:
         text = str(value)
-        for start in range(0, len(text), COMMENTARY_TEXT):
-            yield card.keyword, text[start : start + COMMENTARY_TEXT]
-        return
-    end = VALUE_END
-    if isinstance(value, str):
+        return "".join(
+            f"{card.keyword:8}{text[start : start + COMMENTARY_TEXT]}".ljust(CARD)
+            for start in range(0, len(text), COMMENTARY_TEXT)
+        )
+    if not isinstance(value, str):
+        shown = f"{_number(value):>{VALUE_WIDTH}}"
+    else:
         if "/" in value:
             # Legal, but astropy and others take a quote before a slash for the end of the text.
             value = value.replace("'", '"')
         quoted = value.replace("'", "''")
         if len(quoted) > SHORT_TEXT:
-            yield fits.Card.fromstring(_long_text(card.keyword, value, comment))
-            return
-        end = max(end, len("KEYWORD = ''") + len(quoted))
-    room = CARD - end - len(" / ")
-    yield card.keyword, value, comment[:room] if room > 0 else ""
+            return _long_text(card.keyword, value, comment)
+        shown = f"'{quoted:8}'".ljust(VALUE_WIDTH)
+    line = f"{card.keyword:8}= {shown}"
+    room = CARD - len(line) - len(" / ")
+    if comment and room > 0:
+        line = f"{line} / {comment[:room]}"
+    return line.ljust(CARD)
+
+
+def _number(value: float) -> str:
+    """A number or a truth value by the standard: sections 4.2.2 to 4.2.4."""
+    if isinstance(value, bool):
+        return "T" if value else "F"
+    if isinstance(value, int):
+        return str(value)
+    # The shortest text that is exactly this number; a point tells it from an integer.
+    text = repr(value).upper()
+    digits, exponent, power = text.partition("E")
+    return f"{digits if '.' in digits else digits + '.0'}{exponent}{power}"
 
 
 def _long_text(keyword: str, value: str, comment: str) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The programs: `indi_qsi_ccd` under an INDI server, and `indi-qsi` on its own.
 
-Everything heavy (USB, numpy, astropy) is imported when a camera is opened, because a launcher wants to see
+Everything heavy (USB, numpy) is imported when a camera is opened, because a launcher wants to see
 the first definitions at once.
 """
 

@@ -20,6 +20,7 @@ from usbproto.camera import Exposure, Image
 from usbproto.frames import Geometry, ZeroAdjustment
 from usbproto.simulator.backend import SimulatorBackend
 from usbproto.simulator.camera import SimulatedCamera
+from usbproto.steady import Steady
 
 
 def timed(work: Callable[[], object], times: int = 5) -> float:
@@ -35,30 +36,62 @@ def test_a_file_is_made_in_the_time_of_a_few_copies() -> None:
     geometry = Geometry(0, 0, 3326, 2504)
     pixels = np.full(geometry.shape, 1000, np.uint16)
     image = Image(pixels, geometry, ZeroAdjustment(-60, mean=360.0), 300)
-    fits_frame(image, []).release()  # imports astropy
+    fits_frame(image, []).release()
     assert timed(lambda: fits_frame(image, []).release()) < 5 * median(copies(geometry.bytes, 5))
 
 
-def test_a_flush_is_waited_for_without_asking_the_chip_each_millisecond(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    reads = 0
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many transfers were read since it was called last."""
+    count = 0
     read = usb.core.Device.read
 
     def counted(*args: object, **kwargs: object) -> object:
-        nonlocal reads
-        reads += 1
+        nonlocal count
+        count += 1
         return read(*args, **kwargs)
 
+    def since() -> int:
+        nonlocal count
+        before, count = count, 0
+        return before
+
+    monkeypatch.setattr(usb.core.Device, "read", counted)
+    return since
+
+
+def test_a_flush_is_waited_for_without_asking_the_chip_each_millisecond(reads: Callable[[], int]) -> None:
+    exposure = Exposure(0.1, Geometry(0, 0, 100, 100))
     with SimulatedCamera("683wsg") as simulated:
         camera = discovery.open_camera(backend=SimulatorBackend([simulated.device]))
-        monkeypatch.setattr(usb.core.Device, "read", counted)
-        start = time.monotonic()
-        camera.start_exposure(Exposure(0.1, Geometry(0, 0, 100, 100)))
-        took = time.monotonic() - start
+        asked = []
+        for _ in range(3):
+            reads()
+            start = time.monotonic()
+            camera.start_exposure(exposure)
+            took = time.monotonic() - start
+            asked.append(reads())
+            camera.abort_exposure()
         camera.close()
     assert took > 0.2, "the simulated flush has become too short to tell anything"
-    assert reads < 0.6 * took * 1000
+    assert max(asked) < 0.6 * took * 1000
+    assert asked[2] < 0.15 * took * 1000, "it takes as long each time, and that is known by now"
+
+
+@pytest.mark.parametrize("times", [(), (0.5,), (0.5, 0.53), (0.5, 0.5, 0.53)])
+def test_what_is_not_known_to_take_as_long_each_time_is_asked_after(times: tuple[float, ...]) -> None:
+    steady = Steady()
+    for seconds in times:
+        steady.took("flush", seconds)
+    assert steady.sure("flush") == 0
+
+
+def test_what_takes_as_long_each_time_is_left_alone_meanwhile() -> None:
+    steady = Steady()
+    for seconds in (0.3, 0.5, 0.502):
+        steady.took("flush", seconds)
+    assert 0.4 < steady.sure("flush") < 0.5
+    assert steady.sure("another flush") == 0
 
 
 def test_a_known_readout_is_not_asked_after_all_the_time(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +34,7 @@ from usbproto.link import ByteChannel, Link
 from usbproto.models import Sensor, Series
 from usbproto.relays import Relays
 from usbproto.settings import AltModes, GainChoice, available, default_settings
+from usbproto.steady import Steady
 from usbproto.wheel import FilterWheel
 
 log = logging.getLogger(__name__)
@@ -109,6 +111,7 @@ class Camera:
         self.usb_serial = serial  # by which the same camera is found again
         self.location = ""  # where on the USB it was found, as long as it is open
         self._pending: Geometry | None = None
+        self._starts = Steady()
         self.auto_zero = True  # off: the frame is only clipped at its ceiling
         self.pixel_mask: tuple[tuple[int, int], ...] = ()  # unbinned x, y of bad pixels
         try:
@@ -294,10 +297,14 @@ class Camera:
         g = exposure.geometry
         self.settle_gain(g)
         self._pending = None
+        # What decides how long flush and shutter take.
+        kind = g, exposure.open_shutter, self._settings
+        quiet, begin = self._starts.sure(kind), time.monotonic()
         if self.capabilities.exposure_ex:
-            self._link.exchange(p.START_EXPOSURE_EX, _extended(exposure), phase=STARTING)
+            self._link.exchange(p.START_EXPOSURE_EX, _extended(exposure), phase=STARTING, quiet=quiet)
         else:
-            self._link.exchange(p.START_EXPOSURE, _simple(exposure), phase=STARTING)
+            self._link.exchange(p.START_EXPOSURE, _simple(exposure), phase=STARTING, quiet=quiet)
+        self._starts.took(kind, time.monotonic() - begin)
         self._pending = g
 
     def expose_hsr(

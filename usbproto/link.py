@@ -9,6 +9,7 @@ starts clean.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
@@ -73,11 +74,18 @@ class Link:
         return self._unanswered >= ATTEMPTS
 
     def exchange(
-        self, command: Command[Q, R], request: Q, *, seconds: float | None = None, phase: str = ""
+        self,
+        command: Command[Q, R],
+        request: Q,
+        *,
+        seconds: float | None = None,
+        phase: str = "",
+        quiet: float = 0.0,
     ) -> R:
         """Sends one command and returns its answer.
 
-        `seconds` replaces the command's own time limit; `phase` names the exchange in error messages.
+        `seconds` replaces the command's own time limit; `phase` names the exchange in error messages. In the
+        first `quiet` seconds no answer is looked for.
         Raises `TimedOut`, `ProtocolError`, `Disconnected`, or `Refused`.
         """
         limit = command.reply_time.value if seconds is None else seconds
@@ -85,7 +93,7 @@ class Link:
         attempts = ATTEMPTS if command.kind is Kind.QUESTION and seconds is None else 1
         for attempt in range(1, attempts + 1):
             try:
-                answer = self._exchange_once(command, packet, limit, phase or command.name)
+                answer = self._exchange_once(command, packet, limit, phase or command.name, quiet)
                 # The answer to the first try may only have been late: then the second one's is still to come.
                 self._suspect = attempt > 1
                 self._unanswered = 0
@@ -118,10 +126,14 @@ class Link:
         except LinkError as error:
             log.warning("the USB chip could not be set up again: %s", error)
 
-    def _exchange_once(self, command: Command[Q, R], packet: bytes, limit: float, phase: str) -> R:
+    def _exchange_once(
+        self, command: Command[Q, R], packet: bytes, limit: float, phase: str, quiet: float
+    ) -> R:
         self._empty_queue()
         self._channel.write(packet)
         deadline = Deadline(limit)
+        if quiet:
+            time.sleep(min(quiet, limit))
         self._fill(self._buffer[:HEADER_BYTES], deadline, phase)
         if self._buffer[0] != command.code:
             head = bytes(self._buffer[:HEADER_BYTES])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from indi_qsi.device.exposure import Run
     from indi_qsi.fits import Card
     from indi_qsi.links.frame import Frame
-    from usbproto.camera import Camera, Image
+    from usbproto.camera import Image
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +82,6 @@ class DeliverySubject(Subject):
 
     def vectors(self) -> Sequence[Vector[Any]]:
         return (self.blob,)
-
-    def connect(self, camera: Camera) -> None:
-        # astropy is slow to import: now, in this thread's time, rather than when the first picture waits.
-        # No daemon: a process that ends in the middle of an import may never come to its end.
-        threading.Thread(target=_import_astropy, name="import").start()
 
     @property
     def backlog(self) -> bool:
@@ -246,7 +241,3 @@ def native_frame(image: Image) -> Frame:
         frame.release()
         raise
     return frame
-
-
-def _import_astropy() -> None:
-    import astropy.io.fits  # noqa: F401
