@@ -182,7 +182,7 @@ def file_size(header_size: int, shape: tuple[int, int]) -> int:
 
 
 def pieces(header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> Iterator[memoryview]:
-    """The file in order, up to its last pixel, with auto-zero applied; zeros follow, up to `file_size`.
+    """The file in order, `file_size` bytes in all, with auto-zero applied.
 
     `pixels` of shape (rows, columns) is left as it is. Each piece is good until the next is asked for.
     """
@@ -197,10 +197,11 @@ def pieces(header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> Iterato
         adjusted ^= SIGN_BIT
         np.copyto(swapped[: len(block)], adjusted)
         yield swapped[: len(block)].reshape(-1).view(np.uint8).data
+    yield memoryview(bytes(-(pixels.size * 2) % BLOCK))
 
 
 def write_file(target: memoryview, header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> None:
-    """Fills `target` (of `file_size` bytes, zeroed) with the file; see `pieces`."""
+    """Fills `target` (of `file_size` bytes) with the file; see `pieces`."""
     at = 0
     for piece in pieces(header, pixels, adjustment):
         target[at : at + len(piece)] = piece

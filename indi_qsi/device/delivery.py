@@ -83,6 +83,11 @@ class DeliverySubject(Subject):
     def vectors(self) -> Sequence[Vector[Any]]:
         return (self.blob,)
 
+    def disconnect(self) -> None:
+        from indi_qsi.links.frame import spare
+
+        spare.drop()
+
     @property
     def backlog(self) -> bool:
         """Whether a picture waits already."""
@@ -152,6 +157,8 @@ class DeliverySubject(Subject):
                 self._tell(picture.run, saved, sent, problem)
 
     def _frame(self, picture: Picture) -> Frame:
+        if picture.plan.mode is not Mode.LOCAL:
+            self.blob.make_room(picture.image.geometry.bytes)
         if picture.plan.native:
             return native_frame(picture.image)
         return fits_frame(picture.image, self._cards(picture.run, picture.image))
@@ -207,7 +214,7 @@ def fits_frame(image: Image, cards: Sequence[Card]) -> Frame:
     from indi_qsi.links.frame import Frame
 
     header = fits.render_header(image.geometry.shape, cards)
-    frame = Frame(fits.file_size(len(header), image.geometry.shape), ".fits")
+    frame = Frame(fits.file_size(len(header), image.geometry.shape), ".fits", used=True)
     try:
         at = 0
         for piece in fits.pieces(header, image.pixels, image.adjustment):

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import mmap
 import os
-from contextlib import suppress
 from threading import Lock
 from types import TracebackType
 
-_SHARED_MEMORY = "/dev/shm"
+from indi_qsi.links.sharedmemory import SharedMemory, Spare
 
-# Not F_SEAL_WRITE: before Linux 6.7 nobody could map the memory any more, not even to read.
-_SEALS = fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+spare = Spare()
 
 
 class Frame:
@@ -24,8 +20,10 @@ class Frame:
     must not be written to: its readers look at the same memory.
     """
 
-    def __init__(self, size: int, format: str, name: str = "frame") -> None:
-        """Raises ValueError for a size below 1, OSError when there is no memory."""
+    def __init__(self, size: int, format: str, name: str = "frame", *, used: bool = False) -> None:
+        """The memory is zero, or, if `used`, maybe full of an older frame that nobody reads any more: then
+        every byte has to be written. Raises ValueError for a size below 1, OSError when there is no memory.
+        """
         if size < 1:
             # An empty memory cannot be mapped, and makes indiserver give up.
             raise ValueError("a frame needs at least one byte")
@@ -33,21 +31,15 @@ class Frame:
         self.format = format
         self._holders = 1
         self._lock = Lock()
-        self._fd = _shared_memory(name)
-        try:
-            os.ftruncate(self._fd, size)
-            self._map = mmap.mmap(self._fd, size)
-        except BaseException:
-            os.close(self._fd)
-            raise
-        self._buffer = memoryview(self._map)
+        self._used = used
+        self._memory = (spare.take(size) if used else None) or SharedMemory(size, name)
 
     @property
     def buffer(self) -> memoryview:
         """The memory: `size` bytes, writable. Raises ValueError after the last release."""
         if not self._holders:
             raise ValueError("the frame has been released")
-        return self._buffer
+        return self._memory.buffer
 
     def write(self, at: int, data: memoryview) -> None:
         """Fills a part, from byte `at` on. Raises OSError when there is no memory, ValueError for bytes that
@@ -65,12 +57,19 @@ class Frame:
         """The descriptor of the memory. Raises ValueError after the last release."""
         if not self._holders:
             raise ValueError("the frame has been released")
-        return self._fd
+        return self._memory.fd
+
+    def share(self) -> int:
+        """The descriptor to give to readers in other processes. Raises ValueError after the last release."""
+        with self._lock:
+            if not self._holders:
+                raise ValueError("the frame has been released")
+            return self._memory.reader()
 
     def seal(self) -> None:
         """From now on nobody can change the size, so no reader can fall off its end."""
-        with suppress(OSError):  # A temporary file has no seals; it works without them.
-            fcntl.fcntl(self.fileno(), *_SEALS)
+        self.fileno()
+        self._memory.seal()
 
     def hold(self) -> Frame:
         """Takes one more reference. Raises ValueError after the last release."""
@@ -88,13 +87,10 @@ class Frame:
             self._holders -= 1
             if self._holders:
                 return
-        os.close(self._fd)
-        try:
-            self._buffer.release()
-            self._map.close()
-        except BufferError:
-            # Somebody still looks at it, a numpy array perhaps. The map goes when they do.
-            del self._map
+        if self._used:
+            spare.keep(self._memory)
+        else:
+            self._memory.close()
 
     def __enter__(self) -> Frame:
         return self
@@ -106,12 +102,3 @@ class Frame:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
-
-
-def _shared_memory(name: str) -> int:
-    if hasattr(os, "memfd_create"):
-        try:
-            return os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        except OSError:
-            pass  # A kernel without it, or a sandbox that forbids it.
-    return os.open(_SHARED_MEMORY, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)

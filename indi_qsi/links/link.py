@@ -87,15 +87,18 @@ class Link:
         if not self._outbox.post(data):
             self.stop("too many unread messages")
 
+    def make_room(self, size: int) -> None:
+        """A frame of so many bytes is coming; if too many wait, the oldest is skipped."""
+        for device, name in self._outbox.make_room(size):
+            text = f"{name}: a frame was skipped, because {self.name} is too slow"
+            _log.warning("%s", text)
+            if self.wants(device, None):
+                self.post(writer.message(device, f"[WARNING] {text}"))
+
     def post_blob(self, item: BlobItem) -> None:
         """Queues a frame; if too many wait, the oldest is skipped."""
-        skipped = self._outbox.post_blob(item)
-        if skipped is None:
-            return
-        text = f"{skipped.name}: a frame was skipped, because {self.name} is too slow"
-        _log.warning("%s", text)
-        if self.wants(skipped.device, None):
-            self.post(writer.message(skipped.device, f"[WARNING] {text}"))
+        self.make_room(item.frame.size)
+        self._outbox.post_blob(item)
 
     def pong(self, uid: str) -> None:
         """The peer answered a ping."""
@@ -186,7 +189,7 @@ class Link:
         )
         if flow is not None:
             flow.before_frame()
-            self._output.write(header + writer.BLOB_TRAILER, item.frame.fileno())
+            self._output.write(header + writer.BLOB_TRAILER, item.frame.share())
             self._output.write(flow.after_frame())
             return
         self._output.write(header)

@@ -8,9 +8,11 @@ from threading import Condition
 
 from indi_qsi.properties.ports import BlobItem
 
-# Frames that may wait for one link. With the one being sent, the one being made and the one that comes
-# from the camera that makes four of 17 MB, what a computer with 1 GB can spare.
-MAX_FRAMES_WAITING = 1
+# Frames that may wait for one link, and bytes of them when there are more than one. Small ones may come
+# faster than a client is awake. Of the large ones (17 MB) one waits, while one is sent and one is made: what
+# a computer with 1 GB can spare. A client that takes a frame in the time between two needs no more.
+MAX_FRAMES_WAITING = 2
+MAX_FRAME_BYTES = 17_000_000
 
 # Bytes of messages that may wait for one link: thousands of updates. A peer that far behind does
 # not read any more.
@@ -23,14 +25,13 @@ JOIN_BYTES = 64 * 1024
 class Outbox:
     """Messages and frames in the order of posting. Posting never waits.
 
-    A frame too many replaces the oldest one that waits: the newest picture is the one of interest.
+    Of too many frames the oldest one is dropped: the newest picture is the one of interest.
     """
 
     def __init__(self) -> None:
         self._queue: deque[bytes | BlobItem] = deque()
         self._condition = Condition()
         self._control_bytes = 0
-        self._frames = 0
         self._closed = False
         self._idle = True
 
@@ -46,22 +47,33 @@ class Outbox:
             self._condition.notify_all()
             return True
 
-    def post_blob(self, item: BlobItem) -> BlobItem | None:
-        """Appends a frame, with its reference. Returns the older one that was skipped for it."""
+    def make_room(self, size: int) -> list[tuple[str, str]]:
+        """A frame of so many bytes is coming: drops the older ones that cannot wait beside it.
+
+        Returns device and vector of each. Before the frame is made, so that their memory is free for it.
+        """
+        skipped = []
+        with self._condition:
+            waiting = [item for item in self._queue if isinstance(item, BlobItem)]
+            while waiting and not self._fits([item.frame.size for item in waiting], size):
+                oldest = waiting.pop(0)
+                self._queue.remove(oldest)
+                skipped.append((oldest.device, oldest.name))
+                oldest.frame.release()
+        return skipped
+
+    @staticmethod
+    def _fits(waiting: list[int], size: int) -> bool:
+        return len(waiting) < MAX_FRAMES_WAITING and sum(waiting) + size <= MAX_FRAME_BYTES
+
+    def post_blob(self, item: BlobItem) -> None:
+        """Appends a frame, with its reference. Make room before."""
         with self._condition:
             if self._closed:
                 item.frame.release()
-                return None
-            skipped = None
-            if self._frames >= MAX_FRAMES_WAITING:
-                skipped = next(old for old in self._queue if isinstance(old, BlobItem))
-                self._queue.remove(skipped)
-                self._frames -= 1
-                skipped.frame.release()
+                return
             self._queue.append(item)
-            self._frames += 1
             self._condition.notify_all()
-            return skipped
 
     def take(self) -> bytes | BlobItem | None:
         """The next messages, or frame, whose reference then is the caller's; waits for one.
@@ -78,7 +90,6 @@ class Outbox:
             self._idle = False
             first = self._queue.popleft()
             if isinstance(first, BlobItem):
-                self._frames -= 1
                 return first
             joined = [first]
             length = len(first)
@@ -110,5 +121,5 @@ class Outbox:
                 if isinstance(item, BlobItem):
                     item.frame.release()
             self._queue.clear()
-            self._control_bytes = self._frames = 0
+            self._control_bytes = 0
             self._condition.notify_all()

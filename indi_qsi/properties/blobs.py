@@ -16,6 +16,8 @@ from indi_qsi.wire.messages import Kind, State
 class BlobOwner(Owner, Protocol):
     """What a BLOB vector needs of its device."""
 
+    def make_room(self, vector: str, size: int) -> None: ...
+
     def post_blob(self, item: BlobItem) -> None: ...
 
 
@@ -41,6 +43,12 @@ class BlobVector(Vector[None]):
         elements = tuple(elements)
         super().__init__(name, label, group, elements, permission=permission, state=state, timeout=timeout)
         self._values = dict.fromkeys(self._labels)
+
+    def make_room(self, size: int) -> None:
+        """A frame of so many bytes is about to be made: of too many that wait for a client, the oldest one is
+        dropped now, so that its memory is free for this one."""
+        if self._owner is not None:
+            self._owner.make_room(self.name, size)
 
     def send(
         self,

@@ -121,6 +121,11 @@ class Device:
         """Sends a vector's message to every link that watches it."""
         self.hub.broadcast(self.name, vector, data)
 
+    def make_room(self, vector: str, size: int) -> None:
+        """A frame of so many bytes is about to be made."""
+        if self.live:
+            self.hub.make_room(self.name, vector, size)
+
     def post_blob(self, item: BlobItem) -> None:
         """Sends a frame to every link that wants it."""
         if self.live:

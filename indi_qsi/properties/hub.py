@@ -179,6 +179,13 @@ class Hub:
                 if link.wants(device, name):
                     link.post(data)
 
+    def make_room(self, device: str, name: str, size: int) -> None:
+        """A frame of so many bytes is about to be made, for every link that wants it."""
+        with MODEL_LOCK:
+            for link in self._links:
+                if link.wants_blob(device, name):
+                    link.make_room(size)
+
     def broadcast_blob(self, item: BlobItem) -> None:
         """Posts a frame, with a reference of its own, to every link that wants it."""
         with MODEL_LOCK:

@@ -30,6 +30,9 @@ class FramePort(Protocol):
     def fileno(self) -> int:
         """The descriptor of the memory, `size` bytes long."""
 
+    def share(self) -> int:
+        """The descriptor to give to readers in other processes."""
+
     def hold(self) -> object:
         """Takes one more reference."""
 
@@ -75,6 +78,9 @@ class LinkPort(Protocol):
 
     def post(self, data: bytes) -> None:
         """Puts whole messages into the queue."""
+
+    def make_room(self, size: int) -> None:
+        """A frame of so many bytes is about to be made: what cannot wait beside it is dropped now."""
 
     def post_blob(self, item: BlobItem) -> None:
         """Puts a frame into the queue and becomes the owner of its reference."""

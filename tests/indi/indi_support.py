@@ -79,6 +79,9 @@ class RecordingLink:
     def post(self, data: bytes) -> None:
         self.data += data
 
+    def make_room(self, size: int) -> None:
+        pass
+
     def post_blob(self, item: BlobItem) -> None:
         self.blobs.append(item)
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from indi_qsi.links import link as link_module
 from indi_qsi.links.flow import DrainFlow, PingFlow
 from indi_qsi.links.frame import Frame
 from indi_qsi.links.interest import MAX_ENTRIES, Interest
-from indi_qsi.links.outbox import MAX_CONTROL_BYTES, MAX_FRAMES_WAITING, Outbox
+from indi_qsi.links.outbox import MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAMES_WAITING, Outbox
 from indi_qsi.links.output import FileOutput, SocketOutput, Stalled
 from indi_qsi.links.pace import BURST, LONGEST, SHARE, Pace
 from indi_qsi.properties.ports import BlobItem
@@ -70,6 +72,99 @@ def test_a_frame_that_somebody_still_looks_at_is_freed_later() -> None:
     assert descriptors() == before
 
 
+def used_frame(size: int = 5) -> Frame:
+    frame = Frame(size, ".fits", used=True)
+    frame.write(0, memoryview(b"x" * size))
+    return frame
+
+
+def is_used(frame: Frame) -> bool:
+    return frame.buffer.tobytes().strip(b"x") == b""
+
+
+@pytest.fixture
+def no_spare() -> Iterator[None]:
+    frame_module.spare.drop()
+    yield
+    frame_module.spare.drop()
+
+
+@pytest.mark.usefixtures("no_spare")
+def test_memory_is_used_again_only_when_all_who_got_it_have_let_it_go() -> None:
+    before = descriptors()
+    frame = used_frame()
+    theirs = os.dup(frame.share())  # as it arrives at the other end of a socket
+    frame.release()
+    with Frame(5, ".fits", used=True) as frame:
+        assert not is_used(frame), "they have a descriptor"
+    frame = used_frame()
+    theirs_too = os.dup(frame.share())
+    with mmap.mmap(theirs_too, 5, prot=mmap.PROT_READ) as mapped:
+        os.close(theirs_too)
+        frame.release()
+        with Frame(5, ".fits", used=True) as other:
+            other.write(0, memoryview(b"other"))
+        assert mapped[:] == b"xxxxx", "they have a mapping"
+    used_frame().release()
+    assert os.pread(theirs, 9, 0) == b"xxxxx"
+    os.close(theirs)
+    with Frame(5, ".fits", used=True) as frame:
+        assert is_used(frame)
+    frame_module.spare.drop()
+    assert descriptors() == before
+
+
+@pytest.mark.usefixtures("no_spare")
+def test_memory_in_flight_to_a_reader_is_not_used_again() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        frame = used_frame()
+        SocketOutput(ours).write(b"frame", frame.share())
+        frame.release()
+        with Frame(5, ".fits", used=True) as other:
+            assert not is_used(other)
+
+
+@pytest.mark.usefixtures("no_spare")
+def test_memory_of_another_size_or_still_looked_at_is_not_used_again() -> None:
+    used_frame(6).release()
+    with Frame(5, ".fits", used=True) as frame:
+        assert not is_used(frame)
+    frame = used_frame()
+    view = frame.buffer[1:3]
+    frame.release()
+    with Frame(5, ".fits", used=True) as frame:
+        assert not is_used(frame)
+    assert view == b"xx"
+    view.release()
+
+
+@pytest.mark.usefixtures("no_spare")
+def test_fresh_memory_is_zero_even_if_there_is_a_spare() -> None:
+    used_frame().release()
+    with Frame(5, ".fits") as frame:
+        assert frame.buffer == bytes(5)
+
+
+@pytest.mark.usefixtures("no_spare")
+def test_without_sight_of_the_readers_memory_is_never_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, flags: int) -> int:
+        raise FileNotFoundError("no /proc")
+
+    monkeypatch.setattr("indi_qsi.links.sharedmemory._opened_again", refuse)
+    frame = used_frame()
+    theirs = os.dup(frame.share())
+    frame.release()
+    with Frame(5, ".fits", used=True) as other:
+        assert not is_used(other)
+    os.close(theirs)
+
+
+def test_what_readers_get_cannot_be_written_to() -> None:
+    with Frame(5, ".fits") as frame, pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(frame.share(), b"x")
+
+
 @pytest.mark.parametrize("size", [0, -1])
 def test_an_empty_frame_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="at least one byte"):
@@ -106,8 +201,11 @@ def test_the_queue_keeps_the_order_and_joins_messages() -> None:
 def test_the_newest_frames_win() -> None:
     box = Outbox()
     frames = [Frame(n + 1, "") for n in range(MAX_FRAMES_WAITING + 1)]
-    skipped = [box.post_blob(item(frame)) for frame in frames]
-    assert [s.frame.size if s else None for s in skipped] == [*[None] * MAX_FRAMES_WAITING, 1]
+    skipped = []
+    for frame in frames:
+        skipped.append(box.make_room(frame.size))
+        box.post_blob(item(frame))
+    assert skipped == [*[[]] * MAX_FRAMES_WAITING, [("D", "N")]]
     with pytest.raises(ValueError, match="released"):
         frames[0].hold()
     for frame in frames[1:]:
@@ -115,6 +213,19 @@ def test_the_newest_frames_win() -> None:
         assert isinstance(taken, BlobItem)
         assert taken.frame is frame
         frame.release()
+
+
+def test_large_frames_make_room_before_the_next_one_is_made() -> None:
+    box = Outbox()
+    old, new = Frame(MAX_FRAME_BYTES // 2 + 1, ""), Frame(MAX_FRAME_BYTES // 2 + 1, "")
+    assert box.make_room(old.size) == []
+    box.post_blob(item(old))
+    assert box.make_room(new.size) == [("D", "N")]
+    with pytest.raises(ValueError, match="released"):
+        old.hold()
+    box.post_blob(item(new))
+    assert box.take() == item(new)
+    new.release()
 
 
 def test_messages_may_wait_up_to_the_limit() -> None:
