@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,3 +111,25 @@ def test_a_known_readout_is_not_asked_after_all_the_time(tmp_path: Path) -> None
 
 def questions(commands: list[dict[str, object]]) -> list[dict[str, object]]:
     return [command for command in commands if command["command"] == "GetDeviceState"]
+
+
+def test_nothing_heavy_is_imported_before_the_first_definitions() -> None:
+    script = "import sys, indi_qsi.main, indi_qsi.links.stdio; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    heavy = {
+        "numpy",
+        "usb",
+        "erfa",
+        "astropy",
+        "subprocess",
+        "shutil",
+        "hashlib",
+        "random",
+        "argparse",
+        "asyncio",
+    }
+    # What starts with the interpreter is not ours (coverage, editable installations).
+    before = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert not heavy & (set(done.stdout.split()) - set(before.stdout.split()))

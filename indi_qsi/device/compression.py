@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 from usbproto.errors import QsiError
@@ -40,6 +38,8 @@ class CompressionError(QsiError):
 
 def available() -> bool:
     """Whether fpack is installed."""
+    import shutil
+
     return shutil.which(PROGRAM) is not None
 
 
@@ -74,6 +74,8 @@ def _packed(frame: Frame, deadline: float) -> Frame:
 
 
 def _run(source: int, target: int, deadline: float) -> None:
+    import subprocess  # late: a launcher wants to see the first definitions at once
+
     try:
         subprocess.run(
             [PROGRAM, "-S", f"/proc/self/fd/{source}"],

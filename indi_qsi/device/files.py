@@ -17,7 +17,6 @@ import fcntl
 import logging
 import os
 import re
-import secrets
 import time
 import unicodedata
 from collections.abc import Collection, Iterator
@@ -249,7 +248,7 @@ def _name_rescued(folder: int, directory: Path, temporary: str, suffix: str) -> 
 
 def _save(folder: int, prefix: str, when: datetime, suffix: str, data: memoryview) -> tuple[str, str | None]:
     """The name, and the one that it should have been if that was taken."""
-    temporary = TEMPORARY.format(secrets.token_hex(8), len(data), suffix)
+    temporary = TEMPORARY.format(os.urandom(8).hex(), len(data), suffix)
     fd = -1
     try:
         fd = _write(folder, temporary, data)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from tests.bench.client import Client
 from tests.bench.frames import connect
 from tests.bench.report import Figure, median
-from tests.bench.rig import PROGRAMS, Camera, cpu, settled, under_indiserver
+from tests.bench.rig import PROGRAMS, Camera, cpu, settled, under_indiserver, usual_environment
 
 
 def first_definition(home: Path, environ: dict[str, str]) -> float:
@@ -26,7 +25,7 @@ def first_definition(home: Path, environ: dict[str, str]) -> float:
             stdin=theirs,
             stdout=theirs,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "HOME": str(home), **environ},
+            env={**usual_environment(), "HOME": str(home), **environ},
         )
         ours.sendall(b"<getProperties version='1.7'/>")
         text = b""
