@@ -17,9 +17,11 @@ from indi_qsi.device.delivery import fits_frame
 from tests.bench.limits import copies
 from tests.bench.report import median
 from tests.end_to_end.workbench import connected, happened
-from usbproto import discovery
+from usbproto import discovery, ftdi
 from usbproto.camera import Exposure, Image
+from usbproto.capabilities import FileCache
 from usbproto.frames import Geometry, ZeroAdjustment
+from usbproto.packets import GET_EEPROM
 from usbproto.simulator.backend import SimulatorBackend
 from usbproto.simulator.camera import SimulatedCamera
 from usbproto.steady import Steady
@@ -133,3 +135,22 @@ def test_nothing_heavy_is_imported_before_the_first_definitions() -> None:
         [sys.executable, "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
     )
     assert not heavy & (set(done.stdout.split()) - set(before.stdout.split()))
+
+
+def test_a_known_camera_is_asked_for_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    write = ftdi.Channel.write
+
+    def noted(channel: ftdi.Channel, data: bytes) -> None:
+        asked.append(data)
+        write(channel, data)
+
+    monkeypatch.setattr(ftdi.Channel, "write", noted)
+    with SimulatedCamera("683wsg") as simulated:
+        for _ in range(2):
+            asked.clear()
+            backend = SimulatorBackend([simulated.device])
+            discovery.open_camera(backend=backend, cache=FileCache(tmp_path / "cache")).close()
+    assert len(asked) < 45
+    addresses = [data for data in asked if data[0] == GET_EEPROM.code]
+    assert len(addresses) == len(set(addresses))

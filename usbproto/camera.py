@@ -123,13 +123,13 @@ class Camera:
             elif state not in (p.CameraState.IDLE, p.CameraState.FILTER_MOVING):
                 # A program that was ended, or a cable that was pulled, left an exposure running.
                 self._link.exchange(p.ABORT_EXPOSURE, p.Abort())
-            self.capabilities = probe(self._link, series, serial, cache)
+            self.capabilities, firmware = probe(self._link, series, serial, cache)
             if p.Feature.BASIC_HW_TRIGGER in self.capabilities.features:
                 # A trigger mode may be left over from another program; the vendor clears it at connect.
                 self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(p.TriggerMode.OFF))
             self.details = self._link.exchange(p.GET_DEVICE_DETAILS, p.Empty())
             _check_details(self.details)
-            self.identity = read_identity(self._link, series, self.details, serial)
+            self.identity = read_identity(self._link, series, self.details, serial, firmware)
             defaults = self._link.exchange(p.GET_DEFAULT_SETTINGS, p.Empty())
             self.available = available(defaults, self.details, self.capabilities.features)
             self.default_settings = default_settings(defaults)

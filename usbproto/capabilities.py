@@ -42,16 +42,22 @@ class CapabilityCache(Protocol):
     def put(self, key: str, capabilities: Capabilities) -> None: ...
 
 
-def probe(link: Link, series: Series, serial: str, cache: CapabilityCache | None) -> Capabilities:
-    """The camera's capabilities: from the cache when it knows this serial and firmware, else by asking."""
+def probe(
+    link: Link, series: Series, serial: str, cache: CapabilityCache | None
+) -> tuple[Capabilities, str | None]:
+    """The camera's capabilities: from the cache when it knows this serial and firmware, else by asking.
+
+    And the firmware's revision, if it was read for that.
+    """
     if cache is None or not serial:
-        return _ask(link)
-    key = f"{serial} {read_text(link, Address.FIRMWARE_REVISION)}"
+        return _ask(link), None
+    firmware = read_text(link, Address.FIRMWARE_REVISION)
+    key = f"{serial} {firmware}"
     known = cache.get(key)
     if known is None:
         known = _ask(link)
         cache.put(key, known)
-    return known
+    return known, firmware
 
 
 def _ask(link: Link) -> Capabilities:

@@ -45,8 +45,13 @@ def read_byte(link: Link, address: int) -> int:
     return link.exchange(p.GET_EEPROM, p.EepromAddress(address)).value
 
 
-def read_identity(link: Link, series: Series, details: p.DeviceDetails, usb_serial: str) -> Identity:
-    """Asks the camera who it is. `usb_serial` stands in where the camera has no serial of its own."""
+def read_identity(
+    link: Link, series: Series, details: p.DeviceDetails, usb_serial: str, firmware: str | None = None
+) -> Identity:
+    """Asks the camera who it is. `usb_serial` stands in where the camera has no serial of its own.
+
+    `firmware` is the revision if it has been read already: each character is an exchange.
+    """
     marketing = models.marketing_model(
         read_byte(link, Address.FAMILY),
         read_byte(link, Address.SENSOR_TYPE),
@@ -60,7 +65,7 @@ def read_identity(link: Link, series: Series, details: p.DeviceDetails, usb_seri
         model_name=details.model_name or series.product,
         marketing_model=marketing,
         serial=details.serial or usb_serial,
-        firmware=read_text(link, Address.FIRMWARE_REVISION),
+        firmware=read_text(link, Address.FIRMWARE_REVISION) if firmware is None else firmware,
         hardware=read_text(link, Address.HARDWARE_REVISION),
         manufactured=read_text(link, Address.MANUFACTURING_DATE),
     )
