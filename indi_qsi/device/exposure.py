@@ -407,13 +407,17 @@ class ExposureSubject(Subject):
         self._post(run, self._wait_ready, max(READY_INTERVAL, sure))
 
     def _read(self, run: Run, camera: Camera) -> None:
+        from usbproto.frames import room_for
+
         # Fresh memory each time: the image before may still be on its way into its file.
-        target = memoryview(bytearray(run.exposure.geometry.bytes))
+        target = room_for(run.exposure.geometry)
         self._enter(run, Phase.DOWNLOADING)
         self._have(run, camera, camera.read_image(target, self._progress(run, len(target))))
 
     def _high_speed(self, run: Run, camera: Camera) -> None:
-        target = memoryview(bytearray(run.exposure.geometry.bytes))
+        from usbproto.frames import room_for
+
+        target = room_for(run.exposure.geometry)
         camera.settle_gain(run.exposure.geometry)  # before the facts for the header are noted
         run.opened, run.opened_wall = time.monotonic(), time.time()
         self._around.opened(run)
