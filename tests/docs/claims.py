@@ -98,5 +98,6 @@ CLAIMS = (
     # --- pages that other tests run from their first block to their last ---
     Test("docs/howto-scripts.md", "tests/clients/test_documents.py"),
     Test("docs/howto-phd2.md", "tests/clients/test_documents.py"),
+    Test("docs/firmware.md", "tests/tools/test_firmware_usb.py"),
     Test("docs/properties.md", "tests/clients/test_documents.py"),
 )  # fmt: skip

@@ -19,6 +19,7 @@ from qsi_tools.firmware.access import Access
 from qsi_tools.firmware.errors import Exit
 from qsi_tools.firmware.image import Target
 
+from tests.docs.pages import blocks
 from tests.end_to_end.rig import PROGRAMS
 from tests.tools.firmware_bench import FAST, NEW, Tool, UsbBench, claim_is_true
 from usbproto import discovery
@@ -189,6 +190,25 @@ def test_the_program(rig: Rig) -> None:
     assert json.loads(out)["camera"]["firmware"] == NEW[Target.FIRMWARE]
     code, out, err = rig.program("recover")
     assert code == Exit.DONE and "Nothing to recover" in out
+
+
+def test_the_commands_of_the_page(rig: Rig) -> None:
+    """All of docs/firmware.md from top to bottom; the rig stands for its qsi-sim."""
+    ran = []
+    for command in (line for block in blocks("docs/firmware.md", "sh") for line in block.commands):
+        program, *words = command.rstrip(" &").split()
+        if program != "qsi-firmware":
+            assert program in ("qsi-sim", "export"), command
+            continue
+        file = rig.folder / ("core.hex" if "--core" in words else "new.hex")
+        confirmed = ["--confirm", "00683001"] if words[0] == "update" else []
+        arguments = [str(file) if word == "FILE" else word for word in words]
+        code, _, err = rig.program(*arguments, *confirmed)
+        assert code == Exit.DONE, (command, err)
+        ran.append(words[0])
+    assert {"list", "info", "check", "backup", "plan", "update", "recover"} == set(ran)
+    assert rig.facts().firmware == NEW[Target.FIRMWARE]
+    assert rig.facts().version(Target.CORE) == NEW[Target.CORE]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
