@@ -63,7 +63,7 @@ class Not:
 
 
 README, SIMULATOR, DOCTOR = "README.md", "docs/simulator.md", "docs/doctor.md"
-PERFORMANCE = "docs/performance.md"
+PERFORMANCE, RECORDING = "docs/performance.md", "docs/recording.md"
 
 # A machine for tests is no observatory: no service, no clock, no rules. The doctor says so, and is right.
 ANY_HEALTH = (0, 1, 2, 3)
@@ -91,6 +91,9 @@ CLAIMS = (
     Run(DOCTOR, "qsi-doctor --no-camera --no-server", ends=ANY_HEALTH),
     Run(DOCTOR, "qsi-doctor --json >qsi-doctor.json || true", leaves=("qsi-doctor.json",)),
     Run(DOCTOR, "qsi-sim --listen 127.0.0.1:3240 --fault voltage:10.5 &"),
+    # --- recordings; here nobody connects a camera, which the replay says ---
+    Serve(RECORDING, "INDI_QSI_RECORD=night.jsonl indiserver indi_qsi_ccd", camera=False),
+    Run(RECORDING, "qsi-replay night.jsonl", ends=(2,)),
     # --- performance: minutes of measurements that want the machine for themselves ---
     Not(PERFORMANCE, "tools/bench", "takes minutes; tests/test_speed.py holds the figures that must not get lost"),
     Not(PERFORMANCE, "tools/bench frames idle", "the same program"),

@@ -32,7 +32,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **environ: str) -> tuple[Path, bytes]:
     """One small picture, recorded; the recording and the pixels as they went over the wire."""
     path = tmp_path / "night.jsonl"
-    monkeypatch.setenv(FILE_VARIABLE, str(path))
+    monkeypatch.setenv("INDI_QSI_RECORD", str(path))
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     with connected(tmp_path) as (sim, _, client):
