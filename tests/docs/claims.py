@@ -103,4 +103,6 @@ CLAIMS = (
     Test("docs/howto-phd2.md", "tests/clients/test_documents.py"),
     Test("docs/firmware.md", "tests/tools/test_firmware_usb.py"),
     Test("docs/properties.md", "tests/clients/test_documents.py"),
+    # --- its blocks say themselves where they are run: in a virtual machine, by another test, by hand ---
+    Test("docs/raspberry-pi.md", "tests/vm/test_page.py"),
 )  # fmt: skip

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Every command of the page for the Raspberry Pi is run somewhere, or said not to be."""
+"""Every command of docs/raspberry-pi.md is run somewhere, or said not to be."""
 
 from __future__ import annotations
 
