@@ -63,7 +63,7 @@ class Not:
 
 
 README, SIMULATOR, DOCTOR = "README.md", "docs/simulator.md", "docs/doctor.md"
-PERFORMANCE, RECORDING = "docs/performance.md", "docs/recording.md"
+PERFORMANCE, RECORDING, TOOLS = "docs/performance.md", "docs/recording.md", "docs/tools.md"
 
 # A machine for tests is no observatory: no service, no clock, no rules. The doctor says so, and is right.
 ANY_HEALTH = (0, 1, 2, 3)
@@ -76,6 +76,8 @@ CLAIMS = (
     Not(README, "tools/test", ITSELF),
     Serve(README, "tools/run --model 683wsg"),
     Run(README, "D='QSI CCD'", leaves=("QSI CCD.CCD1.CCD1.fits",)),
+    Run(README, "qsi-snap 2 -o 'M31_{filter}_{index}'    # takes a picture, saves it, and says how sharp the stars are",
+        leaves=("M31_Red_001.fits",)),
     Serve(README, "indiserver .venv/bin/indi_qsi_ccd", camera=False),
     Not(README, "apt install ./indi-qsi-py_*.deb", IN_A_FRESH_SYSTEM),
     Not(README, "systemctl enable --now indi-qsi", "needs systemd; tests/packaging/test_service.py has the unit"),
@@ -94,6 +96,13 @@ CLAIMS = (
     # --- recordings; here nobody connects a camera, which the replay says ---
     Serve(RECORDING, "INDI_QSI_RECORD=night.jsonl indiserver indi_qsi_ccd", camera=False),
     Run(RECORDING, "qsi-replay night.jsonl", ends=(2,)),
+    # --- qsi-snap and qsi-watch ---
+    Given(TOOLS, "tools/run --model 683wsg"),
+    Not(TOOLS, "sudo apt install python3-photutils python3-scipy python3-matplotlib", "changes the machine"),
+    Run(TOOLS, "qsi-snap 0.5                                   # one picture, QSI_CCD_light_001.fits",
+        leaves=("QSI_CCD_light_001.fits", "QSI_CCD_light_001.png")),
+    Run(TOOLS, "qsi-watch --once", leaves=("night.csv", "night.png")),
+    Run(TOOLS, "qsi-snap 0.5 --json > result.json", leaves=("result.json",)),
     # --- performance: minutes of measurements that want the machine for themselves ---
     Not(PERFORMANCE, "tools/bench", "takes minutes; tests/test_speed.py holds the figures that must not get lost"),
     Not(PERFORMANCE, "tools/bench frames idle", "the same program"),

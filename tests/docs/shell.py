@@ -26,7 +26,7 @@ from tests.indi.indi_support import PATIENCE
 CLIENTS = dict.fromkeys(("indi_setprop", "indi_getprop", "indi_eval"), "-p {port}")
 WRAPPERS = CLIENTS | {
     "indiserver": "-p {port} -u {folder}/indi.sock",
-    "qsi-doctor": "--server 127.0.0.1:{port}",
+    **dict.fromkeys(("qsi-doctor", "qsi-snap", "qsi-watch"), "--server 127.0.0.1:{port}"),
 }
 SUBSTITUTES = {"127.0.0.1:3240": "127.0.0.1:{usb_port}", "/tmp/": "{folder}/tmp/"}
 BASH = ("bash", "-eu", "-o", "pipefail", "-c")
