@@ -95,6 +95,7 @@ NAMES = tuple(phase.name for phase in PHASES)
 
 IMAGE = ("transfer",)
 OPENING = ("connect",)
+LOADER = "the driver never starts the camera's loader"
 # fault -> (the phases in which it can strike, why not in the others)
 ONLY: dict[str, tuple[tuple[str, ...], str]] = {
     "wrong-burst": ((), "the driver has no use for the link test"),
@@ -109,6 +110,9 @@ ONLY: dict[str, tuple[tuple[str, ...], str]] = {
     "wheel-drags": (("filter move",), "the wheel stands still"),
     "shutter-fail": (("expose", "read out"), "the shutter stands still"),
     "stuck-relay": (("guide",), "no relay is closed"),
+    "no-loader": ((), LOADER),
+    "like-hardware": ((), LOADER),
+    "flash-wear": ((), LOADER),
     "blank-eeprom": (OPENING, "the EEPROM is read at connect only"),
     "refuse-control": (OPENING, "the chip is set up at connect only"),
     "deny-open": (OPENING, "the camera is open"),
