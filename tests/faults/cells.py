@@ -21,6 +21,7 @@ from usbproto.simulator.faults import FAULTS
 SET_POINT = 15.0  # degC: soon reached
 QUIET = 1  # the fan's
 FILTER = "Hydrogen"
+KEPT_FRAMES = 2  # whose memory is used again
 AWAY = 120.0  # s within which a camera that is well again is used again: power-up, and the longest back-off
 
 
@@ -184,7 +185,7 @@ def cells() -> list[Cell]:
 
 def run(cell: Cell, directory: Path) -> str:
     """How the cell ended, in a few words. Raises `AssertionError` where a promise was broken."""
-    before, open_files = set(threading.enumerate()), descriptors()
+    before, (_, open_files) = set(threading.enumerate()), descriptors()
     rig = Rig(directory)
     try:
         outcome = _run(cell, rig)
@@ -193,7 +194,9 @@ def run(cell: Cell, directory: Path) -> str:
     assert not rig.relay(), "a relay was left closed"
     left = ended(before)
     assert not left, f"threads are left: {left}"
-    assert descriptors() == open_files, "descriptors are left open"
+    frames, others = descriptors()
+    assert others == open_files, "descriptors are left open"
+    assert frames <= KEPT_FRAMES, "frames are left in memory"
     return outcome
 
 

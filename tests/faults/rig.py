@@ -13,6 +13,7 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -278,8 +279,14 @@ class Rig:
         return self.client.settled("CCD_EXPOSURE")
 
 
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+def descriptors() -> tuple[int, int]:
+    """How many are open: of memory for frames, some of which is kept for the next one, and of all else."""
+    targets = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one by which the folder is read
+            targets.append(str(link.readlink()))
+    frames = sum(target.startswith("/memfd:") for target in targets)
+    return frames, len(targets) - frames
 
 
 def ended(before: set[threading.Thread]) -> list[str]:
