@@ -136,7 +136,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
                 client.wait_for("setSwitchVector", name="UPLOAD_MODE", state="Ok")
                 before = len(client.updates("CCD_EXPOSURE"))
                 client.expose(0.05)
-                (refused,) = client.until("CCD_EXPOSURE", "Alert", after=before)
+                refused = client.until("CCD_EXPOSURE", "Alert", after=before)[-1]
                 assert "UPLOAD_DIR" in refused.message
                 assert sim.count("expose") == exposures
                 client.choose("UPLOAD_MODE", "UPLOAD_CLIENT")

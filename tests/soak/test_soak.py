@@ -28,6 +28,7 @@ def test_the_books_can_be_wrong() -> None:
         replace(good, samples=piles),
         replace(good, samples=[*good.samples, Sample(50 << 20, 21, 12)]),
         replace(good, samples=[*good.samples, Sample(50 << 20, 20, 13)]),
+        replace(good, samples=[*good.samples, Sample(50 << 20, 20, 12, frames=4)]),
     ):
         with pytest.raises(AssertionError):
             bad.check()
