@@ -75,8 +75,13 @@ class Observer(IndiClient):
         return updates
 
     def disconnect_camera(self) -> None:
+        def gone() -> int:
+            return sum(m.tag == "delProperty" and m.get("name") == "CCD1" for m in list(self.messages))
+
+        before = gone()
         self.new("Switch", "CONNECTION", DISCONNECT="On")
         self.until("CONNECTION", "Idle")
+        eventually(lambda: gone() > before, "the properties go")  # until then, who asks is told of them
 
     def small_frame(self) -> None:
         self.new("Number", "CCD_FRAME", X=0, Y=0, WIDTH=320, HEIGHT=200)
