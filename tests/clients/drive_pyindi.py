@@ -99,5 +99,6 @@ def values(name):
 
 
 still_there = {name: values(name) for name, *_ in answers if client.getDevice(device_name).getProperty(name)}
-print(json.dumps([answers, still_there]))
-client.disconnectServer()
+print(json.dumps([answers, still_there]), flush=True)
+# Without the library's destructors: they abort the process now and then, when its thread still runs.
+os._exit(0)

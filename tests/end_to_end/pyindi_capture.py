@@ -53,4 +53,5 @@ client.sendNewProperty(exposure)
 until(client.arrived.is_set, "picture")
 with open(sys.argv[2], "wb") as file:
     file.write(client.picture)
-client.disconnectServer()
+# Without the library's destructors: they abort the process now and then, when its thread still runs.
+os._exit(0)

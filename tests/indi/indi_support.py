@@ -189,7 +189,8 @@ class Client:
 
     def _take(self, element: ET.Element) -> None:
         if element.tag == "pingRequest":
-            self.send(f"<pingReply uid='{element.attrib['uid']}'/>")
+            with suppress(OSError):  # who asked may have ended meanwhile
+                self.send(f"<pingReply uid='{element.attrib['uid']}'/>")
         for blob in element.iter("oneBLOB"):
             if blob.get("attached") == "true":
                 fd = self._descriptors.pop(0)
