@@ -202,7 +202,7 @@ def test_p13_no_guide_vector_is_updated_unasked(client: Witness) -> None:
 
 def test_p14_pulses_start_and_end_during_exposure_and_readout(client: Witness, sim: Sim) -> None:
     """It guides with another camera while this one exposes."""
-    mark = client.ask("Number", "CCD_EXPOSURE", CCD_EXPOSURE_VALUE=1.5)
+    mark = client.ask("Number", "CCD_EXPOSURE", CCD_EXPOSURE_VALUE=4)
     eventually(lambda: sim.count("exposure_start"), "the shutter opens")
     assert client.answer(pulse(client, north=100), NS).get("state") == "Idle"
     assert not sim.count("exposure_end")

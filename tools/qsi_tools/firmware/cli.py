@@ -17,7 +17,7 @@ from qsi_tools.firmware.access import Access
 from qsi_tools.firmware.commands import Options, Tool
 from qsi_tools.firmware.errors import Exit, FileError, exit_status
 from qsi_tools.firmware.image import Target
-from qsi_tools.firmware.screen import Screen
+from qsi_tools.firmware.screen import Screen, let_go
 from usbproto.errors import QsiError
 
 INTERRUPTED = 130  # as shells say it: 128 and SIGINT
@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except QsiError as error:
         print(f"qsi-firmware: {error.explain()}", file=sys.stderr)
         return Exit.USAGE
+    finally:
+        let_go()
 
 
 def run(command: str, access: Access, options: Options, screen: Screen | None = None) -> int:
