@@ -91,14 +91,13 @@ def test_the_wheel_has_the_code_and_what_launchers_and_man_look_for(built: dict[
         *(f"{data}/man/man1/{page.name}" for page in sorted((ROOT / "man").glob("*.1"))),
     ]
     packages = {name.split("/")[0] for name in names}
-    assert packages == {"indi_qsi", "usbproto", f"indi_qsi-{VERSION}.data", f"indi_qsi-{VERSION}.dist-info"}
+    rooms = {"indi_qsi": ROOT, "usbproto": ROOT, "qsi_tools": ROOT / "tools"}
+    assert packages == {*rooms, f"indi_qsi-{VERSION}.data", f"indi_qsi-{VERSION}.dist-info"}
     code = {name for name in names if name.endswith(".py")}
     assert code == {
-        str(path.relative_to(ROOT))
-        for room in ("indi_qsi", "usbproto")
-        for path in (ROOT / room).rglob("*.py")
+        str(path.relative_to(above)) for room, above in rooms.items() for path in (above / room).rglob("*.py")
     }
-    assert {"indi_qsi/py.typed", "usbproto/py.typed"} <= set(names)
+    assert {f"{room}/py.typed" for room in rooms} <= set(names)
 
 
 def test_the_sdist_has_what_a_packager_needs(built: dict[str, Path]) -> None:
