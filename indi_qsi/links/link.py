@@ -16,7 +16,7 @@ from indi_qsi.links.output import Output, Stalled
 from indi_qsi.properties.hub import Hub
 from indi_qsi.properties.ports import BlobItem
 from indi_qsi.wire import writer
-from indi_qsi.wire.messages import BlobPolicy, Problem, Severity
+from indi_qsi.wire.messages import BlobPolicy, GetProperties, Problem, Severity
 from indi_qsi.wire.parser import Parser
 
 _log = logging.getLogger(__name__)
@@ -130,8 +130,8 @@ class Link:
         """Acts on what the peer sent. True if it contained broken XML."""
         broken = False
         for event in self._parser.feed(data):
-            if self._outbox.closed:
-                break  # it asked for more than it reads: the rest of its questions is of no use
+            if isinstance(event, GetProperties) and self._outbox.closed:
+                continue  # nobody reads the answer; what a program sets before it leaves is set all the same
             if isinstance(event, Problem):
                 self._report(event)
                 if event.severity is Severity.REFUSED:

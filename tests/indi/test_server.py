@@ -292,6 +292,16 @@ def test_clients_that_come_and_go_leave_nothing(world: World) -> None:
     eventually(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before, "descriptors are closed")
 
 
+def test_what_a_client_sets_before_it_leaves_is_set(world: World) -> None:
+    """As the command-line programs do: they ask, set, and go without reading what else they are told."""
+    host, _, port = world.tcp.rpartition(":")
+    for number in range(2, 5):
+        with socket.create_connection((host, int(port)), PATIENCE) as client:
+            wish = f"<newNumberVector device='D' name='NUM'><oneNumber name='X'>{number}</oneNumber></newNumberVector>"
+            client.sendall((ALL * 1000 + wish).encode())
+        eventually(lambda n=number: world.number["X"] == n, f"X is {number}", timeout=PATIENCE)  # type: ignore[misc]
+
+
 def test_closing_sends_what_waits_and_ends_in_time(world: World) -> None:
     with Client(world.tcp) as client, Client(world.unix, reading=False) as dead:
         for c in (client, dead):
