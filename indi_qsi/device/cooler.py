@@ -113,7 +113,7 @@ class CoolerSubject(Subject):
             ),
             permission=Permission.RW,
             timeout=TIMEOUT,
-            on_request=self._set_ramp,
+            on_request=self._set_kept,
         )
         self.cooler = SwitchVector(
             "CCD_COOLER",
@@ -143,7 +143,7 @@ class CoolerSubject(Subject):
             ),
             permission=Permission.RW,
             rule=Rule.ONE_OF_MANY,
-            on_request=self._set_policy,
+            on_request=self._set_kept,
         )
 
     def vectors(self) -> Sequence[Vector[Any]]:
@@ -152,7 +152,7 @@ class CoolerSubject(Subject):
         return (self.temperature,)
 
     def saved(self) -> Sequence[Vector[Any]]:
-        return (self.ramp, self.at_disconnect)
+        return self.kept()
 
     def kept(self) -> Sequence[Vector[Any]]:
         return (self.ramp, self.at_disconnect)
@@ -232,13 +232,14 @@ class CoolerSubject(Subject):
         """A camera that lost its supply has stopped cooling: it goes on to where it was going."""
         target, self._restore = self._restore, None
         self.connect(camera)
-        if target is not None and (self._last is None or not self._last.cooling):
-            self._cool(target)
-            self.cooler.select(ON, state=State.OK, message=f"Cooling to {target:g} °C again")
+        self._resume(target)
 
     def renew(self, camera: Camera) -> None:
-        target = self._target
-        if target is not None and self._last is not None and not self._last.cooling:
+        self._resume(self._target)
+
+    def _resume(self, target: float | None) -> None:
+        """Cools on to where it was going, if the camera has stopped."""
+        if target is not None and (self._last is None or not self._last.cooling):
             self._cool(target)
             self.cooler.select(ON, state=State.OK, message=f"Cooling to {target:g} °C again")
 
@@ -449,16 +450,9 @@ class CoolerSubject(Subject):
         self.temperature.set(state=State.BUSY)
         self._post(lambda: self._cool_to(target), self.temperature)
 
-    def _set_ramp(self, request: Request[float]) -> None:
-        self.ramp.set(request.values, state=State.OK)
-        self._keep_change(request)
-
-    def _set_policy(self, request: Request[bool]) -> None:
-        self.at_disconnect.set(request.values, state=State.OK)
-        self._keep_change(request)
-
-    def _keep_change(self, request: Request[Any]) -> None:
+    def _set_kept(self, request: Request[Any]) -> None:
         """What a client sets holds from now on; what comes from the config file is there already."""
+        request.vector.set(request.values, state=State.OK)
         if request.link is not None:
             self._keep(request.vector)
 

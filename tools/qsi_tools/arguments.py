@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable
 from typing import TypeVar
 
-from qsi_tools.indi.client import parse_address
+from qsi_tools.indi.client import DEFAULT_SERVER, parse_address
 
 T = TypeVar("T")
 
@@ -50,7 +50,17 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return checked(parse)
 
 
-def server(text: str) -> str:
-    """A type for argparse: the address of an INDI server."""
+def add_server(parser: argparse.ArgumentParser) -> None:
+    """The option that all programs have that talk to an INDI server."""
+    parser.add_argument(
+        "--server",
+        type=_server,
+        default=DEFAULT_SERVER,
+        metavar="HOST:PORT",
+        help=f"INDI server, or the path of its unix socket (default {DEFAULT_SERVER})",
+    )
+
+
+def _server(text: str) -> str:
     checked(parse_address)(text)
     return text

@@ -15,9 +15,9 @@ from typing import Any
 
 from indi_qsi.version import VERSION
 from qsi_tools import exits
-from qsi_tools.arguments import checked, number, server, whole
+from qsi_tools.arguments import add_server, checked, number, whole
 from qsi_tools.extras import Missing as MissingLibrary
-from qsi_tools.indi.client import DEFAULT_SERVER, Client, ClientError
+from qsi_tools.indi.client import Client, ClientError
 from qsi_tools.indi.model import Blob
 from qsi_tools.snap import files
 from qsi_tools.snap.display import Display, make_display
@@ -186,13 +186,7 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="exposure (default 1); a bias has none",
     )
-    add(
-        "--server",
-        type=server,
-        default=DEFAULT_SERVER,
-        metavar="HOST:PORT",
-        help=f"INDI server, or the path of its unix socket (default {DEFAULT_SERVER})",
-    )
+    add_server(parser)
     add(
         "--device",
         metavar="NAME",

@@ -13,10 +13,10 @@ from tempfile import NamedTemporaryFile
 
 from indi_qsi.version import VERSION
 from qsi_tools import exits
-from qsi_tools.arguments import number, server
+from qsi_tools.arguments import add_server, number
 from qsi_tools.extras import Missing as MissingLibrary
 from qsi_tools.extras import need
-from qsi_tools.indi.client import DEFAULT_SERVER, ClientError, Interrupted
+from qsi_tools.indi.client import ClientError, Interrupted
 from qsi_tools.watch.log import BadLog, Log, read
 from qsi_tools.watch.views import Lines, Screen, View
 from qsi_tools.watch.watcher import Watcher
@@ -109,13 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--version", action="version", version=f"qsi-watch {VERSION}")
-    add(
-        "--server",
-        type=server,
-        default=DEFAULT_SERVER,
-        metavar="HOST:PORT",
-        help=f"INDI server, or the path of its unix socket (default {DEFAULT_SERVER})",
-    )
+    add_server(parser)
     add(
         "--device",
         action="append",
