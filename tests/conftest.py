@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -10,13 +13,18 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-# Folders whose files share something that is dear to start.
+# Folders whose files go to one process: a second KStars would end the first.
 TOGETHER = ("ekos",)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """The tests of a file run in one process, one after the other, because they share a camera."""
-    for item in items:
-        folder = item.path.parent.name
-        group = folder if folder in TOGETHER else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = PurePath(nodeid.partition("::")[0])
+            return file.parent.name if file.parent.name in TOGETHER else str(file)
+
+    return ByFile(config, log)
