@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""FITS files: headers as text, data by numpy straight into the frame's memory.
+"""FITS files: headers as text, data by numpy in the frame's memory.
 
 One primary HDU of unsigned 16-bit pixels by the usual convention: big-endian signed integers and BZERO 32768.
 The first row of the file is the top row of the sensor.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,8 @@ from usbproto.frames import Pixels, ZeroAdjustment, adjust_zero
 
 BLOCK = 2880  # bytes; everything in a FITS file comes in multiples of it
 SIGN_BIT = np.uint16(0x8000)  # pixel - 32768, as an exclusive or
-# Rows are worked on in pieces of about this many bytes, so that they stay in the processor's cache.
-WORK_BYTES = 128 * 1024
+# Pixels are worked on in pieces of this size, so that they stay in the processor's cache.
+WORK_PIXELS = 128 * 1024
 
 
 # What the standard allows as a keyword.
@@ -181,28 +181,19 @@ def file_size(header_size: int, shape: tuple[int, int]) -> int:
     return header_size + -(-data // BLOCK) * BLOCK
 
 
-def pieces(header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> Iterator[memoryview]:
-    """The file in order, `file_size` bytes in all, with auto-zero applied.
-
-    `pixels` of shape (rows, columns) is left as it is. Each piece is good until the next is asked for.
-    """
-    yield memoryview(header)
-    rows, columns = pixels.shape
-    step = max(1, WORK_BYTES // (columns * 2))
-    work = np.empty((min(step, rows), columns), np.uint16)
-    swapped = np.empty_like(work, ">u2")
-    for top in range(0, rows, step):
-        block = pixels[top : top + step]
-        adjusted = adjust_zero(block, adjustment, work[: len(block)])
-        adjusted ^= SIGN_BIT
-        np.copyto(swapped[: len(block)], adjusted)
-        yield swapped[: len(block)].reshape(-1).view(np.uint8).data
-    yield memoryview(bytes(-(pixels.size * 2) % BLOCK))
-
-
 def write_file(target: memoryview, header: bytes, pixels: Pixels, adjustment: ZeroAdjustment) -> None:
-    """Fills `target` (of `file_size` bytes) with the file; see `pieces`."""
-    at = 0
-    for piece in pieces(header, pixels, adjustment):
-        target[at : at + len(piece)] = piece
-        at += len(piece)
+    """Fills `target` (of `file_size` bytes) with the file, with auto-zero applied.
+
+    `pixels` of shape (rows, columns) may lie in `target`, right where the file has its data: then they become
+    the file's.
+    """
+    start, end = len(header), len(header) + pixels.nbytes
+    target[:start] = header
+    raw = pixels.reshape(-1)
+    data = np.frombuffer(target[start:end], ">u2")
+    work = np.empty(min(WORK_PIXELS, raw.size), np.uint16)
+    for at in range(0, raw.size, WORK_PIXELS):
+        adjusted = adjust_zero(raw[at : at + WORK_PIXELS], adjustment, work[: raw.size - at])
+        adjusted ^= SIGN_BIT
+        data[at : at + WORK_PIXELS] = adjusted
+    target[end:] = bytes(len(target) - end)

@@ -9,18 +9,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import usb.core
 
-from indi_qsi.device.delivery import fits_frame
+from indi_qsi.device.plate import FITS, Plate
+from indi_qsi.fits import BLOCK
 from tests.bench.limits import copies
 from tests.bench.report import median
 from tests.end_to_end.workbench import connected, happened
 from usbproto import discovery, ftdi
 from usbproto.camera import Exposure, Image
 from usbproto.capabilities import FileCache
-from usbproto.frames import Geometry, ZeroAdjustment
+from usbproto.frames import Geometry, ZeroAdjustment, decode
 from usbproto.packets import GET_EEPROM
 from usbproto.simulator.backend import SimulatorBackend
 from usbproto.simulator.camera import SimulatedCamera
@@ -38,10 +38,14 @@ def timed(work: Callable[[], object], times: int = 5) -> float:
 
 def test_a_file_is_made_in_the_time_of_a_few_copies() -> None:
     geometry = Geometry(0, 0, 3326, 2504)
-    pixels = np.full(geometry.shape, 1000, np.uint16)
-    image = Image(pixels, geometry, ZeroAdjustment(-60, mean=360.0), 300)
-    fits_frame(image, []).release()
-    assert timed(lambda: fits_frame(image, []).release()) < 5 * median(copies(geometry.bytes, 5))
+
+    def make() -> None:
+        with Plate(geometry, BLOCK, FITS) as plate:
+            image = Image(decode(plate.target, geometry), geometry, ZeroAdjustment(-60, mean=360.0), 300)
+            plate.fits(image, [])[0].release()
+
+    make()
+    assert timed(make) < 2 * median(copies(geometry.bytes, 5))
 
 
 @pytest.fixture
@@ -96,6 +100,16 @@ def test_what_takes_as_long_each_time_is_left_alone_meanwhile() -> None:
         steady.took("flush", seconds)
     assert 0.4 < steady.sure("flush") < 0.5
     assert steady.sure("another flush") == 0
+
+
+def test_what_was_noticed_late_is_asked_after_earlier() -> None:
+    readouts = Steady(0.9, 0.01)
+    readouts.took("all rows", 0.41)
+    assert readouts.sure("all rows") == pytest.approx(0.36)
+    readouts.took("all rows", 0.402)
+    assert 0.38 < readouts.sure("all rows") < 0.392
+    readouts.took("all rows", 0.6)
+    assert readouts.sure("all rows") == pytest.approx(0.9 * 0.392)
 
 
 def test_a_known_readout_is_not_asked_after_all_the_time(tmp_path: Path) -> None:

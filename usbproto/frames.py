@@ -93,11 +93,6 @@ class Array:
         return Geometry(x // bin_x, y // bin_y, width // bin_x, height // bin_y, bin_x, bin_y)
 
 
-def room_for(geometry: Geometry) -> memoryview:
-    """Memory for an image, to be filled completely: unlike a bytearray's it is not zeroed before."""
-    return np.empty(geometry.bytes, np.uint8).data
-
-
 def decode(data: bytes | bytearray | memoryview, geometry: Geometry) -> Pixels:
     """Received bytes as an array of `geometry.shape`; a view, not a copy.
 

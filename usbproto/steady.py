@@ -8,17 +8,20 @@ from collections.abc import Hashable
 # Two times that differ by no more than this are the same: the camera's clock, and what two computers add.
 SAME_PART = 0.01
 SAME_TIME = 0.002  # s
-SURE_PART = 0.97  # of the shorter one is not asked after
+SURE_PART = 0.985  # of the shorter one is not asked after
 
 
 class Steady:
     """Learns how long something takes, and says for how long it need not be asked after.
 
-    Only of what took as long twice running, of the same `kind`: then the next one surely takes nearly as
-    long. One that did not is asked after all the time again.
+    What took as long twice running, of the same `kind`, surely takes nearly as long the next time. Of what
+    did not, or was seen only once, the part `unsure` of the shorter time is relied on. Its end may have been
+    noticed `late` seconds late.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unsure: float = 0.0, late: float = 0.0) -> None:
+        self._unsure = unsure
+        self._late = late
         self._kind: Hashable = None
         self._times: tuple[float, ...] = ()
 
@@ -29,8 +32,8 @@ class Steady:
 
     def sure(self, kind: Hashable) -> float:
         """Seconds from its beginning in which it will not be over; 0 when nothing is known."""
-        if kind != self._kind or len(self._times) < 2:
+        if kind != self._kind:
             return 0.0
-        shorter, longer = sorted(self._times)
-        same = longer - shorter <= SAME_TIME + SAME_PART * longer
-        return SURE_PART * shorter if same else 0.0
+        shorter, longer = min(self._times), max(self._times)
+        same = len(self._times) > 1 and longer - shorter <= SAME_TIME + self._late + SAME_PART * longer
+        return max(0.0, (SURE_PART if same else self._unsure) * (shorter - self._late))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """From an image in memory to a file, at the clients or on the disk: the frame thread.
 
-Making a file takes some ten milliseconds, compressing and saving it much longer; a guide pulse must not wait
-for that, so it is not the camera thread's work.
+Making a file takes some milliseconds, compressing and saving it much longer; a guide pulse must not wait for
+that, so it is not the camera thread's work.
 
 A picture that is to be saved is written before anything is told: CCD_FILE_PATH, then CCD1, then CCD_EXPOSURE.
 One that cannot be saved goes to the clients in any mode, and CCD_EXPOSURE ends as Alert.
@@ -24,9 +24,11 @@ from usbproto.errors import QsiError
 
 if TYPE_CHECKING:
     from indi_qsi.device.exposure import Run
+    from indi_qsi.device.plate import Plate
     from indi_qsi.fits import Card
     from indi_qsi.links.frame import Frame
     from usbproto.camera import Image
+    from usbproto.frames import Geometry
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ BLOB = "CCD1"
 STOP_TIME = 5.0  # s
 # The largest file takes 20 s on a slow USB stick; a disk that needs three times that does not answer.
 LIMIT = 60.0  # s
+# Bytes of a header with what is always in it; until the first picture tells better.
+USUAL_HEADER = 2 * 2880
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Picture:
 
     run: Run
     image: Image
+    plate: Plate
     plan: Plan
     limit: threading.Timer  # ends the run as failed, unless cancelled
 
@@ -72,6 +77,7 @@ class DeliverySubject(Subject):
         self._fail = fail
         self._upload = upload
         self._limit = limit
+        self._header_size = USUAL_HEADER  # of the last picture: the next one's is hardly ever another
         # One picture in the making, and one that waits; nobody delivers more before.
         self._waiting: Picture | None = None
         self._stopping = False
@@ -93,12 +99,27 @@ class DeliverySubject(Subject):
         """Whether a picture waits already."""
         return self._waiting is not None
 
-    def deliver(self, run: Run, image: Image) -> None:
-        """Takes over the image; the run's end is told by `finished` or `fail`. Never waits.
+    def plate(self, geometry: Geometry) -> Plate:
+        """Memory for an image that is to be read now. Raises `QsiError` when there is none."""
+        from indi_qsi.device.plate import Plate
 
-        Not to be called while there is a `backlog`.
+        plan = self._upload.plan()
+        if plan.mode is not Mode.LOCAL:
+            self.blob.make_room(geometry.bytes)
+        try:
+            return Plate(geometry, self._header_size, plan.suffix)
+        except OSError as error:
+            raise QsiError(
+                f"There is no memory for a picture of {geometry.bytes / 1e6:.0f} MB ({error.strerror})",
+                "End other programs, or take a smaller frame",
+            ) from error
+
+    def deliver(self, run: Run, image: Image, plate: Plate) -> None:
+        """Takes over the image, which lies in the plate; the run's end is told by `finished` or `fail`.
+
+        Never waits. Not to be called while there is a `backlog`.
         """
-        picture = Picture(run, image, self._upload.plan(), self._timer(run))
+        picture = Picture(run, image, plate.hold(), self._upload.plan(), self._timer(run))
         with self._changed:
             self._waiting = picture
             self._changed.notify()
@@ -122,6 +143,7 @@ class DeliverySubject(Subject):
         """Nothing can end a write to a disk that hangs; but the run ends, and the next one gets its turn."""
         with self._changed:
             if self._waiting is not None and self._waiting.run is run:
+                self._waiting.plate.release()
                 self._waiting = None
         within = f"within {self._limit:g} s"
         self._fail(run, f"The picture was not saved and sent {within}; does the disk of UPLOAD_DIR answer?")
@@ -138,7 +160,8 @@ class DeliverySubject(Subject):
                 log.exception("a picture could not be made into a file")
                 self._fail(picture.run, f"The picture could not be made into a file: {explain(error)}")
             picture.limit.cancel()
-            del picture  # it keeps the image's memory
+            picture.plate.release()
+            del picture  # as long as somebody looks at its memory, that cannot be used again
 
     def _next(self) -> Picture | None:
         with self._changed:
@@ -157,11 +180,11 @@ class DeliverySubject(Subject):
                 self._tell(picture.run, saved, sent, problem)
 
     def _frame(self, picture: Picture) -> Frame:
-        if picture.plan.mode is not Mode.LOCAL:
-            self.blob.make_room(picture.image.geometry.bytes)
         if picture.plan.native:
-            return native_frame(picture.image)
-        return fits_frame(picture.image, self._cards(picture.run, picture.image))
+            return picture.plate.native(picture.image)
+        cards = self._cards(picture.run, picture.image)
+        frame, self._header_size = picture.plate.fits(picture.image, cards)
+        return frame
 
     def _save(self, picture: Picture, frame: Frame) -> tuple[files.Saved | None, NotSaved | None]:
         if picture.plan.mode is Mode.CLIENT:
@@ -206,45 +229,3 @@ class DeliverySubject(Subject):
         self._finished(run, send)
         if saved is not None and not told:
             files.discard(saved)  # the run was aborted meanwhile
-
-
-def fits_frame(image: Image, cards: Sequence[Card]) -> Frame:
-    """An image as a FITS file."""
-    from indi_qsi import fits
-    from indi_qsi.links.frame import Frame
-
-    header = fits.render_header(image.geometry.shape, cards)
-    frame = Frame(fits.file_size(len(header), image.geometry.shape), ".fits", used=True)
-    try:
-        at = 0
-        for piece in fits.pieces(header, image.pixels, image.adjustment):
-            frame.write(at, piece)
-            at += len(piece)
-        frame.seal()
-    except BaseException:
-        frame.release()
-        raise
-    return frame
-
-
-def native_frame(image: Image) -> Frame:
-    """An image as its bare pixels, row by row from the top, little-endian; auto-zero applied."""
-    from indi_qsi.fits import WORK_BYTES
-    from indi_qsi.links.frame import Frame
-    from usbproto.frames import adjust_zero
-
-    rows, columns = image.geometry.shape
-    frame = Frame(image.geometry.bytes, ".bin")
-    try:
-        step = max(1, WORK_BYTES // (columns * 2))
-        at = 0
-        for top in range(0, rows, step):
-            block = adjust_zero(image.pixels[top : top + step].astype("=u2"), image.adjustment)
-            data = block.astype("<u2", copy=False).tobytes()
-            frame.write(at, memoryview(data))
-            at += len(data)
-        frame.seal()
-    except BaseException:
-        frame.release()
-        raise
-    return frame

@@ -36,7 +36,9 @@ from indi_qsi.wire.numbers import format_number, parse_number
 from usbproto.errors import QsiError, Refused
 
 if TYPE_CHECKING:
+    from indi_qsi.device.plate import Plate
     from usbproto.camera import Camera, Image, Temperatures
+    from usbproto.frames import Geometry
 
 log = logging.getLogger(__name__)
 
@@ -295,13 +297,15 @@ class QsiDevice:
     def transferring(self) -> None:
         self._thread.beat()
         self._cooler.repeat()
-        self._guide_port.tick()
 
     def backlog(self) -> bool:
         return self._delivery.backlog
 
-    def deliver(self, run: Run, image: Image) -> None:
-        self._delivery.deliver(run, image)
+    def plate(self, geometry: Geometry) -> Plate:
+        return self._delivery.plate(geometry)
+
+    def deliver(self, run: Run, image: Image, plate: Plate) -> None:
+        self._delivery.deliver(run, image, plate)
 
     def _measured(self, measured: Temperatures) -> None:
         self._status.measured(measured)

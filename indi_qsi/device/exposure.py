@@ -37,9 +37,12 @@ from indi_qsi.properties import (
     Vector,
 )
 from usbproto.errors import BadArgument, Disconnected, NoCamera, ProtocolError, QsiError, Refused, TimedOut
+from usbproto.steady import Steady
 
 if TYPE_CHECKING:
+    from indi_qsi.device.plate import Plate
     from usbproto.camera import Camera, Exposure, Image
+    from usbproto.frames import Geometry
 
 TIMEOUT = 60.0  # s, advisory
 VALUE = "CCD_EXPOSURE_VALUE"
@@ -47,11 +50,12 @@ MAX_FAST_COUNT = 100_000
 COUNTDOWN = 1.0  # s between updates of the remaining time
 # The end of an exposure is noticed within this time; each question costs the camera a few ms.
 READY_INTERVAL = 0.010  # s
-# A readout like the one before takes as long; for this part of it there is nothing to be asked.
-SURE_PART = 0.9
+# A readout like the one before takes about as long: of one that was seen only once, this part is relied on.
+UNSURE_PART = 0.9
 TRIGGER_INTERVAL = 0.05  # s between questions whether the trigger came
 TRIGGER_LIMIT = 4 * 3600.0  # s; nobody waits longer than the longest exposure
 BACKLOG_INTERVAL = 0.02  # s between looks whether the pictures before are on their way
+PROGRESS_INTERVAL = 0.1  # s between signs of life from a transfer, which comes in some hundred pieces
 WHEEL_INTERVAL = 0.1  # s between looks whether the filter wheel has stopped
 # The slowest readout (9 million pixels at 800 kHz) takes 12 s; a camera that needs five times that is stuck.
 READOUT_LIMIT = 60.0  # s
@@ -113,9 +117,12 @@ class Surroundings(Protocol):
         """Called often during a transfer, when no other job can run."""
 
     def backlog(self) -> bool:
-        """Whether `deliver` has its hands full."""
+        """Whether `deliver` has its hands full: the image is better left in the camera for a while."""
 
-    def deliver(self, run: Run, image: Image) -> None:
+    def plate(self, geometry: Geometry) -> Plate:
+        """Memory for an image. Raises `QsiError`."""
+
+    def deliver(self, run: Run, image: Image, plate: Plate) -> None:
         """Takes over an image; `finished` or `fail` tells its end. Must not keep the camera thread."""
 
 
@@ -138,7 +145,7 @@ class ExposureSubject(Subject):
         self._preparing: Run | None = None  # the one that was asked for last, until all is ready for it
         self._lock = threading.RLock()
         self._jobs: list[Job] = []
-        self._readout: tuple[object, float] = (None, 0.0)  # what was read out last, and how long it took, s
+        self._readouts = Steady(UNSURE_PART, READY_INTERVAL)
         self.exposure = NumberVector(
             "CCD_EXPOSURE",
             "Expose",
@@ -396,35 +403,42 @@ class ExposureSubject(Subject):
         ready = camera.image_ready()
         took = time.monotonic() - (run.opened + run.duration)
         if ready:
-            self._readout = kind, took
+            self._readouts.took(kind, took)
             self._read(run, camera)
             return
         self._enter(run, Phase.READING)
         if took > READOUT_LIMIT:
             raise TimedOut("the readout of the sensor", READOUT_LIMIT)
-        known, last = self._readout
-        sure = SURE_PART * last - took if known == kind else 0.0
-        self._post(run, self._wait_ready, max(READY_INTERVAL, sure))
+        self._post(run, self._wait_ready, max(READY_INTERVAL, self._readouts.sure(kind) - took))
 
     def _read(self, run: Run, camera: Camera) -> None:
-        from usbproto.frames import room_for
-
-        # Fresh memory each time: the image before may still be on its way into its file.
-        target = room_for(run.exposure.geometry)
-        self._enter(run, Phase.DOWNLOADING)
-        self._have(run, camera, camera.read_image(target, self._progress(run, len(target))))
+        if self._around.backlog():
+            self._post(run, self._read, BACKLOG_INTERVAL)
+            return
+        with self._around.plate(run.exposure.geometry) as plate:
+            self._enter(run, Phase.DOWNLOADING)
+            self._have(run, camera.read_image(plate.target, self._progress(run, len(plate.target))), plate)
 
     def _high_speed(self, run: Run, camera: Camera) -> None:
-        from usbproto.frames import room_for
-
-        target = room_for(run.exposure.geometry)
-        camera.settle_gain(run.exposure.geometry)  # before the facts for the header are noted
-        run.opened, run.opened_wall = time.monotonic(), time.time()
-        self._around.opened(run)
-        self._have(run, camera, camera.expose_hsr(run.exposure, target, self._progress(run, len(target))))
+        if self._around.backlog():
+            self._post(run, self._high_speed, BACKLOG_INTERVAL)
+            return
+        with self._around.plate(run.exposure.geometry) as plate:
+            camera.settle_gain(run.exposure.geometry)  # before the facts for the header are noted
+            run.opened, run.opened_wall = time.monotonic(), time.time()
+            self._around.opened(run)
+            progress = self._progress(run, len(plate.target))
+            self._have(run, camera.expose_hsr(run.exposure, plate.target, progress), plate)
 
     def _progress(self, run: Run, total: int) -> Callable[[int], None]:
+        told = 0.0
+
         def tell(done: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if done < total and now < told + PROGRESS_INTERVAL:
+                return
+            told = now
             self._around.transferring()
             with self._lock:
                 if self._run is run:
@@ -433,15 +447,12 @@ class ExposureSubject(Subject):
 
         return tell
 
-    def _have(self, run: Run, camera: Camera, image: Image) -> None:
-        if self._around.backlog():
-            self._post(run, lambda run, camera: self._have(run, camera, image), BACKLOG_INTERVAL)
-            return
+    def _have(self, run: Run, image: Image, plate: Plate) -> None:
         with self._lock:
             if self._run is not run:
                 return
             self._continue_series(run)
-        self._around.deliver(run, image)
+        self._around.deliver(run, image, plate)
 
     def _continue_series(self, run: Run) -> None:
         """In fast mode: this one is done, the next begins."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from types import TracebackType
 
@@ -40,18 +39,6 @@ class Frame:
         if not self._holders:
             raise ValueError("the frame has been released")
         return self._memory.buffer
-
-    def write(self, at: int, data: memoryview) -> None:
-        """Fills a part, from byte `at` on. Raises OSError when there is no memory, ValueError for bytes that
-        do not fit and after the last release.
-
-        Half as costly as by way of `buffer`, where each page of fresh memory is a page fault.
-        """
-        if at < 0 or at + len(data) > self.size:
-            raise ValueError(f"{len(data)} bytes at {at} do not fit into {self.size}")
-        while data:
-            written = os.pwrite(self.fileno(), data, at)
-            data, at = data[written:], at + written
 
     def fileno(self) -> int:
         """The descriptor of the memory. Raises ValueError after the last release."""

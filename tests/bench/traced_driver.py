@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-import indi_qsi.device.delivery
+import indi_qsi.device.plate
 import indi_qsi.fits
 import indi_qsi.links.output
 import usbproto.link
@@ -41,7 +41,7 @@ def _stamp(owner: Any, name: str, station: Any) -> None:
 _stamp(usbproto.link.Link, "read_data", lambda link, target, phase, *more: phase)
 _stamp(usbproto.link.Link, "exchange", lambda link, command, *more, **options: command.name)
 _stamp(indi_qsi.fits, "render_header", "header")
-_stamp(indi_qsi.device.delivery, "fits_frame", "file")
+_stamp(indi_qsi.device.plate.Plate, "fits", "file")
 _stamp(
     indi_qsi.links.output.SocketOutput,
     "write",

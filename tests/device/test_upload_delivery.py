@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from indi_qsi.device.delivery import DeliverySubject, native_frame
+from indi_qsi.device.delivery import DeliverySubject
 from indi_qsi.device.exposure import Run
 from indi_qsi.device.geometry import LIGHT
 from indi_qsi.device.upload import DIRECTORY, PATH, Mode, UploadSubject
@@ -22,14 +20,9 @@ from indi_qsi.wire.messages import Kind, NewVector
 from tests.indi.indi_support import RecordingLink, eventually, values
 from usbproto.camera import Exposure, Image
 from usbproto.errors import QsiError
-from usbproto.frames import Geometry, ZeroAdjustment, adjust_zero
+from usbproto.frames import Geometry, ZeroAdjustment, decode
 
-UNCHANGED = ZeroAdjustment()
-
-
-def image_of(rows: int = 20, columns: int = 30, adjustment: ZeroAdjustment = UNCHANGED) -> Image:
-    pixels = np.random.default_rng(1).integers(0, 65535, (rows, columns), np.uint16)
-    return Image(pixels, Geometry(0, 0, columns, rows, 1, 1), adjustment, 200)
+GEOMETRY = Geometry(0, 0, 30, 20)
 
 
 class World:
@@ -74,11 +67,18 @@ class World:
 
     def take(self) -> str:
         """Delivers a picture of a new run, and waits for its end."""
-        image = image_of()
         number = len(self.ends) + 1
-        run = self.current = Run(Exposure(1.0, image.geometry, True), LIGHT, 0.0, 0.0, 0.0)
-        self.delivery.deliver(run, image)
+        self.deliver()
         return eventually(lambda: self.ends[number - 1 :], "the run ends")[0]
+
+    def deliver(self, *, current: bool = True) -> None:
+        run = Run(Exposure(1.0, GEOMETRY, True), LIGHT, 0.0, 0.0, 0.0)
+        with self.delivery.plate(GEOMETRY) as plate:
+            plate.target[:] = bytes(GEOMETRY.bytes)
+            image = Image(decode(plate.target, GEOMETRY), GEOMETRY, ZeroAdjustment(), 200)
+            if current:
+                self.current = run
+            self.delivery.deliver(run, image, plate)
 
     def paths(self) -> list[tuple[str | None, str]]:
         updates = [
@@ -122,8 +122,7 @@ def test_the_same_path_is_told_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [Mode.LOCAL, Mode.BOTH])
 def test_a_run_that_ended_otherwise_leaves_no_file_and_no_word(tmp_path: Path, mode: Mode) -> None:
     with world(tmp_path, mode) as w:
-        image = image_of()
-        w.delivery.deliver(Run(Exposure(1.0, image.geometry, True), LIGHT, 0.0, 0.0, 0.0), image)
+        w.deliver(current=False)
         eventually(lambda: w.ends == ["ended otherwise"], "the picture is made")
         eventually(lambda: not list(tmp_path.iterdir()), "the file is gone")
         assert w.paths() == [] and not w.link.blobs
@@ -181,19 +180,3 @@ def test_the_file_path_comes_and_goes_with_the_mode(tmp_path: Path) -> None:
         w.choose(Mode.LOCAL)  # a request that comes just now
         assert defined() == []
         assert w.upload.mode.state is State.OK
-
-
-@pytest.mark.parametrize(
-    "adjustment",
-    [UNCHANGED, ZeroAdjustment(123), ZeroAdjustment(-123), ZeroAdjustment(saturated=True)],
-)
-@pytest.mark.parametrize("shape", [(1, 1), (2504, 3326), (3, 70_000)], ids=str)
-def test_native_is_the_pixels(shape: tuple[int, int], adjustment: ZeroAdjustment) -> None:
-    image = image_of(*shape, adjustment)
-    before = image.pixels.copy()
-    with native_frame(image) as frame:
-        assert frame.format == ".bin"
-        assert os.fstat(frame.fileno()).st_size == 2 * shape[0] * shape[1]
-        got = np.frombuffer(bytes(frame.buffer), "<u2").reshape(shape)
-        np.testing.assert_array_equal(got, adjust_zero(before.copy(), adjustment))
-    np.testing.assert_array_equal(image.pixels, before)
