@@ -19,7 +19,7 @@ from indi_qsi.links.addresses import ListenError, is_open, listen_on, remove_pat
 from indi_qsi.links.flow import DrainFlow
 from indi_qsi.links.link import Link
 from indi_qsi.links.output import SocketOutput
-from indi_qsi.links.pace import Pace
+from indi_qsi.links.pace import Pace, Paces
 from indi_qsi.properties.hub import Hub
 
 __all__ = ["ListenError", "Server"]
@@ -57,7 +57,7 @@ class ClientLink(Link):
         super().__init__(name, server.hub, SocketOutput(sock), flow)
         self._server = server
         self._socket = sock
-        self._pace = Pace()
+        self._pace = Pace(server.paces)
         self._stopped = Event()  # nobody pauses any more
         self.reader = Thread(target=self._run, name=f"reader of {name}", daemon=True)
 
@@ -81,6 +81,7 @@ class ClientLink(Link):
         except OSError as error:
             self.stop(str(error))
         finally:
+            self._pace.close()
             self.hub.detach(self)
             self._join_writer(_JOIN_TIMEOUT)
             if not self._writer.is_alive():
@@ -98,6 +99,7 @@ class Server:
         Port 0 takes a free one, see `addresses`. Raises ListenError.
         """
         self.hub = hub
+        self.paces = Paces()
         self._lock = Lock()
         self._links: list[ClientLink] = []
         self._closed = False

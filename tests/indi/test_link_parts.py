@@ -21,7 +21,7 @@ from indi_qsi.links.frame import Frame
 from indi_qsi.links.interest import MAX_ENTRIES, Interest
 from indi_qsi.links.outbox import MAX_CONTROL_BYTES, MAX_FRAME_BYTES, MAX_FRAMES_WAITING, Outbox
 from indi_qsi.links.output import FileOutput, SocketOutput, Stalled
-from indi_qsi.links.pace import BURST, LONGEST, SHARE, Pace
+from indi_qsi.links.pace import BURST, LONGEST, SHARE, Pace, Paces
 from indi_qsi.properties.ports import BlobItem
 from indi_qsi.wire.messages import BlobPolicy, State
 
@@ -439,9 +439,22 @@ def test_eventually_is_no_endless_loop() -> None:
 
 
 def test_a_client_that_costs_much_is_slowed_down_and_an_ordinary_one_is_not() -> None:
-    pace = Pace()
+    pace = Pace(Paces())
     assert [pace.pause(BURST / 20) for _ in range(10)] == [0.0] * 10
-    greedy = Pace()
+    greedy = Pace(Paces())
     greedy.pause(BURST)
     assert 0.9 < greedy.pause(0.05) * SHARE / 0.05 <= 1.1  # its part, and no more
     assert greedy.pause(100.0) == LONGEST
+
+
+def test_greedy_clients_share_one_part_of_the_processor() -> None:
+    paces = Paces()
+    clients = [Pace(paces) for _ in range(5)]
+    for client in clients:
+        client.pause(BURST + 0.01)
+    alone, among_five = Pace(Paces()), clients[-1]
+    alone.pause(BURST + 0.01)
+    assert among_five.pause(0.0) > 4 * alone.pause(0.0)
+    for client in clients[:-1]:
+        client.close()
+    assert among_five.pause(0.0) < 1.5 * alone.pause(0.0)
