@@ -365,8 +365,9 @@ class Camera:
         self._pending = None
         self._link.exchange(p.TRANSFER_IMAGE, p.Empty(), phase="asking for the image")
         self._link.read_data(target, TRANSFER, progress)
-        self._link.expect_silence(TRANSFER)
-        auto_zero = self._link.exchange(p.GET_AUTO_ZERO, p.Empty(), phase="asking for the overscan")
+        auto_zero = self._link.exchange(
+            p.GET_AUTO_ZERO, p.Empty(), phase="asking for the overscan", after=TRANSFER
+        )
         adjustment = self._read_overscan(auto_zero)
         return self._finish(pixels, geometry, auto_zero, adjustment)
 

@@ -81,18 +81,24 @@ class Link:
         seconds: float | None = None,
         phase: str = "",
         quiet: float = 0.0,
+        after: str = "",
     ) -> R:
         """Sends one command and returns its answer.
 
         `seconds` replaces the command's own time limit; `phase` names the exchange in error messages. In the
-        first `quiet` seconds no answer is looked for.
+        first `quiet` seconds no answer is looked for. `after` names something that must have come to its end:
+        bytes that are still found are too many of it, and not just dropped.
         Raises `TimedOut`, `ProtocolError`, `Disconnected`, or `Refused`.
         """
+        if after:
+            self.expect_silence(after)
         limit = command.reply_time.value if seconds is None else seconds
         packet = encode_request(command, request)
         attempts = ATTEMPTS if command.kind is Kind.QUESTION and seconds is None else 1
         for attempt in range(1, attempts + 1):
             try:
+                if attempt > 1 or not after:
+                    self._empty_queue()
                 answer = self._exchange_once(command, packet, limit, phase or command.name, quiet)
                 # The answer to the first try may only have been late: then the second one's is still to come.
                 self._suspect = attempt > 1
@@ -129,7 +135,6 @@ class Link:
     def _exchange_once(
         self, command: Command[Q, R], packet: bytes, limit: float, phase: str, quiet: float
     ) -> R:
-        self._empty_queue()
         self._channel.write(packet)
         deadline = Deadline(limit)
         if quiet:
