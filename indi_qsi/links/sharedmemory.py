@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import signal
 from contextlib import suppress
 from threading import Lock
 
@@ -36,6 +37,8 @@ class SharedMemory:
         try:
             os.ftruncate(self.fd, size)
             self._map = mmap.mmap(self.fd, size)
+            # Should a stranger open it during a lease, the kernel says so by a signal: one that ends nobody.
+            fcntl.fcntl(self.fd, fcntl.F_SETSIG, signal.SIGURG)
         except BaseException:
             os.close(self.fd)
             raise
