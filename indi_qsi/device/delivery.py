@@ -23,8 +23,8 @@ from indi_qsi.properties import BlobElement, BlobVector, Level, Vector
 from usbproto.errors import QsiError
 
 if TYPE_CHECKING:
-    from indi_qsi.device.exposure import Run
     from indi_qsi.device.plate import Plate
+    from indi_qsi.device.run import Run
     from indi_qsi.fits import Card
     from indi_qsi.links.frame import Frame
     from usbproto.camera import Image

@@ -13,7 +13,7 @@ from indi_qsi.device.connection import CONNECT, Connection
 from indi_qsi.device.cooler import CoolerSubject
 from indi_qsi.device.delivery import DeliverySubject
 from indi_qsi.device.diagnostics import Diagnostics
-from indi_qsi.device.exposure import ExposureSubject, Run
+from indi_qsi.device.exposure import ExposureSubject
 from indi_qsi.device.filters import FilterSubject
 from indi_qsi.device.geometry import GeometrySubject
 from indi_qsi.device.guider import NORTH_SOUTH, GuidePort, GuiderSubject
@@ -23,6 +23,7 @@ from indi_qsi.device.memory import Memory
 from indi_qsi.device.panel import PanelSubject
 from indi_qsi.device.phase import PhaseSubject
 from indi_qsi.device.recorder import HeaderSubject
+from indi_qsi.device.run import Run
 from indi_qsi.device.snooping import Snooping
 from indi_qsi.device.source import CameraSource
 from indi_qsi.device.status import StatusSubject

@@ -17,11 +17,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from indi_qsi.device.geometry import BIAS, SHUTTER_OPEN, GeometrySubject
 from indi_qsi.device.phase import Phase, PhaseSubject
+from indi_qsi.device.run import Run, Surroundings
 from indi_qsi.device.subject import MAIN_CONTROL, OPTIONS, Subject, explain
 from indi_qsi.device.worker import CameraThread, Job, Priority
 from indi_qsi.properties import (
@@ -41,8 +41,7 @@ from usbproto.steady import Steady
 
 if TYPE_CHECKING:
     from indi_qsi.device.plate import Plate
-    from usbproto.camera import Camera, Exposure, Image
-    from usbproto.frames import Geometry
+    from usbproto.camera import Camera, Image
 
 TIMEOUT = 60.0  # s, advisory
 VALUE = "CCD_EXPOSURE_VALUE"
@@ -61,69 +60,6 @@ WHEEL_INTERVAL = 0.1  # s between looks whether the filter wheel has stopped
 READOUT_LIMIT = 60.0  # s
 PREPARE_LIMIT = 15.0  # s for the directory of local files; a disk that sleeps takes some seconds to wake up
 NO_TRIGGER = "TRIGGER_OFF"
-
-
-@dataclass(eq=False)
-class Run:
-    """One exposure. `opened` (monotonic) and `opened_wall` (Unix time), s, are None before the shutter is.
-
-    `continued`: the next one of a fast series has begun; this one's picture is still to come.
-    """
-
-    exposure: Exposure
-    frame_type: str
-    asked: float
-    opened: float | None = None
-    opened_wall: float | None = None
-    continued: bool = False
-
-    @property
-    def duration(self) -> float:
-        return self.exposure.duration
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until the shutter closes; the whole duration while it has not opened."""
-        if self.opened is None:
-            return self.duration
-        return max(0.0, self.opened + self.duration - time.monotonic())
-
-
-class Surroundings(Protocol):
-    """What the rest of the device has to say about exposures. All but the first two in the camera thread."""
-
-    def must_prepare(self) -> bool:
-        """Whether `prepare` has anything to do. In the thread of the request."""
-
-    def prepare(self) -> None:
-        """Before anything starts; may take its time, in a thread of its own. Raises `QsiError` to refuse."""
-
-    def renew(self) -> None:
-        """Sends the camera its settings again if it may have forgotten them."""
-
-    def wheel_moving(self) -> bool:
-        """Whether the filter wheel is on its way, so that the exposure must wait."""
-
-    def trigger(self) -> str:
-        """Which external trigger starts exposures: an element of EXTERNAL_TRIGGER."""
-
-    def high_speed(self) -> bool:
-        """Whether exposures are to be taken by high speed readout."""
-
-    def opened(self, run: Run) -> None:
-        """The shutter has opened: facts for the header may be noted."""
-
-    def transferring(self) -> None:
-        """Called often during a transfer, when no other job can run."""
-
-    def backlog(self) -> bool:
-        """Whether `deliver` has its hands full: the image is better left in the camera for a while."""
-
-    def plate(self, geometry: Geometry) -> Plate:
-        """Memory for an image. Raises `QsiError`."""
-
-    def deliver(self, run: Run, image: Image, plate: Plate) -> None:
-        """Takes over an image; `finished` or `fail` tells its end. Must not keep the camera thread."""
 
 
 class ExposureSubject(Subject):

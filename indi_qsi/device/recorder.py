@@ -22,8 +22,8 @@ from indi_qsi.device.temperatures import TemperatureHistory
 from indi_qsi.properties import Device, Level, Vector
 
 if TYPE_CHECKING:
-    from indi_qsi.device.exposure import Run
     from indi_qsi.device.header import CameraFacts
+    from indi_qsi.device.run import Run
     from indi_qsi.fits import Card
     from usbproto.camera import Camera, Image, Temperatures
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from indi_qsi.device.delivery import DeliverySubject
-from indi_qsi.device.exposure import Run
 from indi_qsi.device.geometry import LIGHT
+from indi_qsi.device.run import Run
 from indi_qsi.device.upload import DIRECTORY, PATH, Mode, UploadSubject
 from indi_qsi.fits import Card
 from indi_qsi.properties import Device, Hub, State
