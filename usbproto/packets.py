@@ -9,12 +9,10 @@ The commands that change a camera for good (0x21, 0x22, 0x61, 0x64) are not in t
 built on it can send them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, IntEnum, IntFlag
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from usbproto.errors import BadArgument, ProtocolError, Refused
 
@@ -102,12 +100,16 @@ MILLI_UNSIGNED = _scaled(U16, 0.001)  # e-/ADU
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The typed content of a packet. `LAYOUT` gives each field's codec, in wire order."""
+    """The typed content of a packet: its fields in wire order, each annotated with its codec."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {}
+    _layout: ClassVar[tuple[tuple[str, Codec], ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        annotated = ((name, getattr(hint, "__metadata__", ())) for name, hint in cls.__annotations__.items())
+        cls._layout = tuple((name, codecs[0]) for name, codecs in annotated if codecs)
 
     def pack(self) -> bytes:
-        return b"".join(codec.pack(getattr(self, name)) for name, codec in self.LAYOUT.items())
+        return b"".join(codec.pack(getattr(self, name)) for name, codec in self._layout)
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
@@ -116,14 +118,14 @@ class Payload:
             raise ProtocolError(f"{cls.__name__} has {len(data)} payload bytes instead of {cls.size()}")
         values: dict[str, Any] = {}
         at = 0
-        for name, codec in cls.LAYOUT.items():
+        for name, codec in cls._layout:
             values[name] = codec.unpack(data[at : at + codec.size])
             at += codec.size
         return cls(**values)
 
     @classmethod
     def size(cls) -> int:
-        return sum(codec.size for codec in cls.LAYOUT.values())
+        return sum(codec.size for _, codec in cls._layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,60 +213,34 @@ class TriggerMode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceState(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "state": _enum(CameraState),
-        "shutter_open": FLAG,
-        "filter_moving": FLAG,
-    }
-    state: CameraState
-    shutter_open: bool
-    filter_moving: bool
+    state: Annotated[CameraState, _enum(CameraState)]
+    shutter_open: Annotated[bool, FLAG]
+    filter_moving: Annotated[bool, FLAG]
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceDetails(Payload):
     """Section 3.2. Pixel sizes in micrometres; `columns` x `rows` are the unbinned imaging array."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "has_camera": FLAG,
-        "has_shutter": FLAG,
-        "has_filter_wheel": FLAG,
-        "has_relays": FLAG,
-        "has_temperature_regulation": FLAG,
-        "columns": U16,
-        "rows": U16,
-        "pixel_width": CENTI_UNSIGNED,
-        "pixel_height": CENTI_UNSIGNED,
-        "max_bin_x": U8,
-        "max_bin_y": U8,
-        "asymmetric_bin": FLAG,
-        "power_of_two_bin": FLAG,
-        "rows_per_block": U16,
-        "control_each_block": FLAG,
-        "filter_count": U8,
-        "model_number": _text(32),
-        "model_name": _text(32),
-        "serial": _text(16),
-    }
-    has_camera: bool
-    has_shutter: bool
-    has_filter_wheel: bool
-    has_relays: bool
-    has_temperature_regulation: bool
-    columns: int
-    rows: int
-    pixel_width: float
-    pixel_height: float
-    max_bin_x: int
-    max_bin_y: int
-    asymmetric_bin: bool
-    power_of_two_bin: bool
-    rows_per_block: int
-    control_each_block: bool
-    filter_count: int
-    model_number: str
-    model_name: str
-    serial: str
+    has_camera: Annotated[bool, FLAG]
+    has_shutter: Annotated[bool, FLAG]
+    has_filter_wheel: Annotated[bool, FLAG]
+    has_relays: Annotated[bool, FLAG]
+    has_temperature_regulation: Annotated[bool, FLAG]
+    columns: Annotated[int, U16]
+    rows: Annotated[int, U16]
+    pixel_width: Annotated[float, CENTI_UNSIGNED]
+    pixel_height: Annotated[float, CENTI_UNSIGNED]
+    max_bin_x: Annotated[int, U8]
+    max_bin_y: Annotated[int, U8]
+    asymmetric_bin: Annotated[bool, FLAG]
+    power_of_two_bin: Annotated[bool, FLAG]
+    rows_per_block: Annotated[int, U16]
+    control_each_block: Annotated[bool, FLAG]
+    filter_count: Annotated[int, U8]
+    model_number: Annotated[str, _text(32)]
+    model_name: Annotated[str, _text(32)]
+    serial: Annotated[str, _text(16)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,18 +250,11 @@ class CcdSpecs(Payload):
     `full_well_hundreds` is the full well in units of 100 e-.
     """
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "max_adu": U16,
-        "electrons_per_adu": MILLI_UNSIGNED,
-        "full_well_hundreds": U16,
-        "min_exposure_units": U16,
-        "max_exposure": U16,
-    }
-    max_adu: int
-    electrons_per_adu: float
-    full_well_hundreds: int
-    min_exposure_units: int
-    max_exposure: int
+    max_adu: Annotated[int, U16]
+    electrons_per_adu: Annotated[float, MILLI_UNSIGNED]
+    full_well_hundreds: Annotated[int, U16]
+    min_exposure_units: Annotated[int, U16]
+    max_exposure: Annotated[int, U16]
 
 
 class Feature(IntEnum):
@@ -317,20 +286,17 @@ class Features(Payload):
 
 @dataclass(frozen=True, slots=True)
 class EepromAddress(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {"address": U16}
-    address: int
+    address: Annotated[int, U16]
 
 
 @dataclass(frozen=True, slots=True)
 class Byte(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {"value": U8}
-    value: int
+    value: Annotated[int, U8]
 
 
 @dataclass(frozen=True, slots=True)
 class Flag(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {"value": FLAG}
-    value: bool
+    value: Annotated[bool, FLAG]
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,244 +317,156 @@ class Burst(Payload):
 class StartExposure(Payload):
     """Duration in 10 ms; offsets and sizes in binned pixels."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "duration_10ms": U24,
-        "column_offset": U16,
-        "row_offset": U16,
-        "columns": U16,
-        "rows": U16,
-        "bin_y": U8,
-        "bin_x": U8,
-        "open_shutter": FLAG,
-        "fast_readout": FLAG,
-        "hold_shutter_open": FLAG,
-    }
-    duration_10ms: int
-    column_offset: int
-    row_offset: int
-    columns: int
-    rows: int
-    bin_y: int
-    bin_x: int
-    open_shutter: bool
-    fast_readout: bool = False
-    hold_shutter_open: bool = False
+    duration_10ms: Annotated[int, U24]
+    column_offset: Annotated[int, U16]
+    row_offset: Annotated[int, U16]
+    columns: Annotated[int, U16]
+    rows: Annotated[int, U16]
+    bin_y: Annotated[int, U8]
+    bin_x: Annotated[int, U8]
+    open_shutter: Annotated[bool, FLAG]
+    fast_readout: Annotated[bool, FLAG] = False
+    hold_shutter_open: Annotated[bool, FLAG] = False
 
 
 @dataclass(frozen=True, slots=True)
 class StartExposureEx(Payload):
     """As `StartExposure`, with a remainder in 100 us. `probe` with all else zero asks: do you know this?"""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "duration_10ms": U24,
-        "remainder_100us": U8,
-        "column_offset": U16,
-        "row_offset": U16,
-        "columns": U16,
-        "rows": U16,
-        "bin_y": U16,
-        "bin_x": U16,
-        "open_shutter": FLAG,
-        "fast_readout": FLAG,
-        "hold_shutter_open": FLAG,
-        "external_trigger": FLAG,
-        "strobe_shutter_output": FLAG,
-        "repeat_count": U16,
-        "probe": FLAG,
-    }
-    duration_10ms: int = 0
-    remainder_100us: int = 0
-    column_offset: int = 0
-    row_offset: int = 0
-    columns: int = 0
-    rows: int = 0
-    bin_y: int = 0
-    bin_x: int = 0
-    open_shutter: bool = False
-    fast_readout: bool = False
-    hold_shutter_open: bool = False
-    external_trigger: bool = False
-    strobe_shutter_output: bool = False
-    repeat_count: int = 0
-    probe: bool = False
+    duration_10ms: Annotated[int, U24] = 0
+    remainder_100us: Annotated[int, U8] = 0
+    column_offset: Annotated[int, U16] = 0
+    row_offset: Annotated[int, U16] = 0
+    columns: Annotated[int, U16] = 0
+    rows: Annotated[int, U16] = 0
+    bin_y: Annotated[int, U16] = 0
+    bin_x: Annotated[int, U16] = 0
+    open_shutter: Annotated[bool, FLAG] = False
+    fast_readout: Annotated[bool, FLAG] = False
+    hold_shutter_open: Annotated[bool, FLAG] = False
+    external_trigger: Annotated[bool, FLAG] = False
+    strobe_shutter_output: Annotated[bool, FLAG] = False
+    repeat_count: Annotated[int, U16] = 0
+    probe: Annotated[bool, FLAG] = False
 
 
 @dataclass(frozen=True, slots=True)
 class Abort(Payload):
     """Two bytes of no meaning."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {"filler": U16}
-    filler: int = 0
+    filler: Annotated[int, U16] = 0
 
 
 @dataclass(frozen=True, slots=True)
 class AutoZero(Payload):
     """`count` overscan pixels follow the answer when enabled; `level` in ADU."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {"enabled": FLAG, "level": U16, "count": U16}
-    enabled: bool
-    level: int
-    count: int
+    enabled: Annotated[bool, FLAG]
+    level: Annotated[int, U16]
+    count: Annotated[int, U16]
 
 
 @dataclass(frozen=True, slots=True)
 class ExposureTime(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {"duration_10ms": U24}
     NONE: ClassVar[int] = 0xFFFFFF
-    duration_10ms: int
+    duration_10ms: Annotated[int, U24]
 
 
 @dataclass(frozen=True, slots=True)
 class Trigger(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {"mode": _enum(TriggerMode)}
-    mode: TriggerMode
+    mode: Annotated[TriggerMode, _enum(TriggerMode)]
 
 
 @dataclass(frozen=True, slots=True)
 class SetTemperature(Payload):
     """Set point in degC."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "cooler_on": FLAG,
-        "go_to_ambient": FLAG,
-        "set_point": CENTI,
-    }
-    cooler_on: bool
-    go_to_ambient: bool
-    set_point: float
+    cooler_on: Annotated[bool, FLAG]
+    go_to_ambient: Annotated[bool, FLAG]
+    set_point: Annotated[float, CENTI]
 
 
 @dataclass(frozen=True, slots=True)
 class Temperature(Payload):
     """degC and per cent."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "cooler": _enum(CoolerState),
-        "ccd": CENTI,
-        "heat_sink": CENTI,
-        "power": CENTI_UNSIGNED,
-    }
-    cooler: CoolerState
-    ccd: float
-    heat_sink: float
-    power: float
+    cooler: Annotated[CoolerState, _enum(CoolerState)]
+    ccd: Annotated[float, CENTI]
+    heat_sink: Annotated[float, CENTI]
+    power: Annotated[float, CENTI_UNSIGNED]
 
 
 @dataclass(frozen=True, slots=True)
 class TemperatureEx(Payload):
     """degC and per cent."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "cooler": _enum(CoolerState),
-        "ccd": CENTI,
-        "heat_sink": CENTI,
-        "pcb": CENTI,
-        "power": CENTI_UNSIGNED,
-    }
-    cooler: CoolerState
-    ccd: float
-    heat_sink: float
-    pcb: float
-    power: float
+    cooler: Annotated[CoolerState, _enum(CoolerState)]
+    ccd: Annotated[float, CENTI]
+    heat_sink: Annotated[float, CENTI]
+    pcb: Annotated[float, CENTI]
+    power: Annotated[float, CENTI_UNSIGNED]
 
 
 @dataclass(frozen=True, slots=True)
 class SetPoint(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {"set_point": CENTI}
-    set_point: float
+    set_point: Annotated[float, CENTI]
 
 
 @dataclass(frozen=True, slots=True)
 class Trim(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {"trim": I16}
-    trim: int
+    trim: Annotated[int, I16]
 
 
 @dataclass(frozen=True, slots=True)
 class Relays(Payload):
     """Pulse lengths in 10 ms: X > 0 east, X < 0 west, Y > 0 north, Y < 0 south."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {"x": I16, "y": I16}
-    x: int
-    y: int
+    x: Annotated[int, I16]
+    y: Annotated[int, I16]
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultSettings(Payload):
     """For each setting: whether the camera has it, and its default."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "has_led": FLAG,
-        "led": FLAG,
-        "has_sound": FLAG,
-        "sound": FLAG,
-        "has_fan": FLAG,
-        "fan": _enum(Fan),
-        "has_gain": FLAG,
-        "gain": _enum(Gain),
-        "has_shutter_priority": FLAG,
-        "shutter_priority": _enum(ShutterPriority),
-        "has_anti_blooming": FLAG,
-        "anti_blooming": _enum(AntiBlooming),
-        "has_flush": FLAG,
-        "flush": _enum(Flush),
-        "has_show_progress": FLAG,
-        "show_progress": FLAG,
-        "has_fast_readout": FLAG,
-        "fast_readout": FLAG,
-    }
-    has_led: bool
-    led: bool
-    has_sound: bool
-    sound: bool
-    has_fan: bool
-    fan: Fan
-    has_gain: bool
-    gain: Gain
-    has_shutter_priority: bool
-    shutter_priority: ShutterPriority
-    has_anti_blooming: bool
-    anti_blooming: AntiBlooming
-    has_flush: bool
-    flush: Flush
-    has_show_progress: bool
-    show_progress: bool
-    has_fast_readout: bool
-    fast_readout: bool
+    has_led: Annotated[bool, FLAG]
+    led: Annotated[bool, FLAG]
+    has_sound: Annotated[bool, FLAG]
+    sound: Annotated[bool, FLAG]
+    has_fan: Annotated[bool, FLAG]
+    fan: Annotated[Fan, _enum(Fan)]
+    has_gain: Annotated[bool, FLAG]
+    gain: Annotated[Gain, _enum(Gain)]
+    has_shutter_priority: Annotated[bool, FLAG]
+    shutter_priority: Annotated[ShutterPriority, _enum(ShutterPriority)]
+    has_anti_blooming: Annotated[bool, FLAG]
+    anti_blooming: Annotated[AntiBlooming, _enum(AntiBlooming)]
+    has_flush: Annotated[bool, FLAG]
+    flush: Annotated[Flush, _enum(Flush)]
+    has_show_progress: Annotated[bool, FLAG]
+    show_progress: Annotated[bool, FLAG]
+    has_fast_readout: Annotated[bool, FLAG]
+    fast_readout: Annotated[bool, FLAG]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings(Payload):
     """SetAdvSettings. The vendor calls the last one "optimise readout speed"."""
 
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "led": FLAG_ONE,
-        "sound": FLAG_ONE,
-        "fan": _enum(Fan),
-        "gain": _enum(Gain),
-        "shutter_priority": _enum(ShutterPriority),
-        "anti_blooming": _enum(AntiBlooming),
-        "flush": _enum(Flush),
-        "show_progress": FLAG_ONE,
-        "fast_readout": FLAG_ONE,
-    }
-    led: bool
-    sound: bool
-    fan: Fan
-    gain: Gain
-    shutter_priority: ShutterPriority
-    anti_blooming: AntiBlooming
-    flush: Flush
-    show_progress: bool
-    fast_readout: bool
+    led: Annotated[bool, FLAG_ONE]
+    sound: Annotated[bool, FLAG_ONE]
+    fan: Annotated[Fan, _enum(Fan)]
+    gain: Annotated[Gain, _enum(Gain)]
+    shutter_priority: Annotated[ShutterPriority, _enum(ShutterPriority)]
+    anti_blooming: Annotated[AntiBlooming, _enum(AntiBlooming)]
+    flush: Annotated[Flush, _enum(Flush)]
+    show_progress: Annotated[bool, FLAG_ONE]
+    fast_readout: Annotated[bool, FLAG_ONE]
 
 
 @dataclass(frozen=True, slots=True)
 class AltModes(Payload):
-    LAYOUT: ClassVar[dict[str, Codec]] = {
-        "bits": Codec(1, lambda v: bytes((int(v),)), lambda d: AltMode(d[0]))
-    }
-    bits: AltMode
+    bits: Annotated[AltMode, Codec(1, lambda v: bytes((int(v),)), lambda d: AltMode(d[0]))]
 
 
 # --- the table ---------------------------------------------------------------------------------------

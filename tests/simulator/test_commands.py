@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -377,7 +378,7 @@ def test_flush_settings(b: Bench) -> None:
 
 def settings_with(b: Bench, **changes: object) -> p.Settings:
     d = b.ask(p.GET_DEFAULT_SETTINGS)
-    values = {name: getattr(d, name) for name in p.Settings.LAYOUT}
+    values = {field.name: getattr(d, field.name) for field in fields(p.Settings)}
     return p.Settings(**{**values, **changes})
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_pcb_temperature() -> None:
 def test_fan_off_is_overridden() -> None:
     with bench("683wsg", environment=Environment(24.0)) as b:
         d = b.ask(p.GET_DEFAULT_SETTINGS)
-        values = {name: getattr(d, name) for name in p.Settings.LAYOUT}
+        values = {field.name: getattr(d, field.name) for field in fields(p.Settings)}
         b.ask(p.SET_SETTINGS, p.Settings(**{**values, "fan": p.Fan.OFF}))
         assert b.hardware.cooler.fan_setting == p.Fan.OFF
         cool(b, -40.0)

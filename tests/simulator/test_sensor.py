@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_photon_transfer(model: str) -> None:
 def test_photon_transfer_at_low_gain() -> None:
     with bench("583wsg", readout=0.0) as b:
         default = b.ask(p.GET_DEFAULT_SETTINGS)
-        values = {name: getattr(default, name) for name in p.Settings.LAYOUT}
+        values = {field.name: getattr(default, field.name) for field in fields(p.Settings)}
         b.ask(p.SET_SETTINGS, p.Settings(**{**values, "gain": p.Gain.LOW}))
         assert measured_gain(b, 10_000)[0] == pytest.approx(1.1, rel=0.05)
 
