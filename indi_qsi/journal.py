@@ -67,7 +67,15 @@ def is_journal(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
 
 def log_to_stderr(level: int) -> None:
     """indiserver adds the time; so no stamp of our own."""
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    _log_by(handler, level)
+
+
+def _log_by(handler: logging.Handler, level: int) -> None:
+    """The handler has the level too: more is let through for a client that wants it (device.diagnostics)."""
+    handler.setLevel(level)
+    logging.basicConfig(handlers=[handler], level=level)
 
 
 def log_as_service(level: int) -> CameraFields:
@@ -81,7 +89,7 @@ def log_as_service(level: int) -> CameraFields:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(PriorityFormatter("%(name)s: %(message)s"))
     handler.addFilter(fields)
-    logging.basicConfig(handlers=[handler], level=level)
+    _log_by(handler, level)
     return fields
 
 

@@ -45,15 +45,25 @@ PROSE: dict[str, Prose] = {
         "was connected it is 22, because guiding programs read it once only.",
     ),
     "DEBUG": Prose(
-        "Shows the driver's own log to clients, and defines the three properties that choose what of it.",
+        "Shows the driver's own log to clients, and defines the three properties that choose what of it. "
+        "What other cameras of the same process say is not in it.",
         "ENABLE=On",
     ),
-    "DEBUG_LEVEL": Prose("What of the log goes to clients.", "DBG_DEBUG=On", when="while `DEBUG` is enabled"),
+    "DEBUG_LEVEL": Prose(
+        "What of the log goes to clients. `DBG_DEBUG` adds each exchange with the camera: the command, the "
+        "time it took, how it ended, and the bytes of both packets. A question that gets the same answer "
+        "again and again is told every 10 s.",
+        "DBG_DEBUG=On",
+        when="while `DEBUG` is enabled",
+    ),
     "LOGGING_LEVEL": Prose(
-        "What of the log goes to the file.", "LOG_DEBUG=On", when="while `DEBUG` is enabled"
+        "What of the log goes to the file. `LOG_DEBUG` adds each exchange with the camera, as above.",
+        "LOG_DEBUG=On",
+        when="while `DEBUG` is enabled",
     ),
     "LOG_OUTPUT": Prose(
-        "Where the log goes. The file is in `~/.indi/logs`, in a folder for each day.",
+        "Where the log goes. The file is in `~/.indi/logs`, in a folder for each day. What the driver writes "
+        "to standard error is not changed by this.",
         "FILE_DEBUG=On",
         when="while `DEBUG` is enabled",
     ),

@@ -18,7 +18,7 @@ from functools import cached_property
 from usbproto import models
 from usbproto import packets as p
 from usbproto.capabilities import CapabilityCache, probe
-from usbproto.errors import BadArgument, NotSupported, ProtocolError, QsiError
+from usbproto.errors import BadArgument, NotSupported, ProtocolError, QsiError, TimedOut
 from usbproto.frames import (
     BYTES_PER_PIXEL,
     Array,
@@ -42,6 +42,14 @@ log = logging.getLogger(__name__)
 TICK = 0.0001  # s; exposures count in 100 us ...
 TICKS_PER_10MS = 100  # ... and in 10 ms where StartExposureEx is missing
 HSR_LIMIT = 5.0  # s for a whole HSR exposure, image included (section 6.0)
+
+# What to do with a camera that is silent as it is opened, or does not end what it says it is doing. It hangs,
+# or its loader runs instead of its firmware. How to tell the two apart by asking is not known of real cameras
+# (section 7), so nothing is tried on them: both are said.
+NOT_TAKEN_OVER = (
+    "Unplug it, power the camera off and on, and connect again; if a firmware update was interrupted, "
+    "finish it: qsi-firmware recover, or QSI's own Updater"
+)
 
 STARTING = "flush and start of the exposure"
 TRANSFER = "the image transfer"
@@ -115,14 +123,7 @@ class Camera:
         self.auto_zero = True  # off: the frame is only clipped at its ceiling
         self.pixel_mask: tuple[tuple[int, int], ...] = ()  # unbinned x, y of bad pixels
         try:
-            self._link.exchange(p.INIT, p.Empty(), phase="initialising")
-            state = self.state().state
-            if state == p.CameraState.WAITING_FOR_TRIGGER:
-                # All that a waiting camera may be told is to wait no longer (6.0).
-                self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(p.TriggerMode.OFF))
-            elif state not in (p.CameraState.IDLE, p.CameraState.FILTER_MOVING):
-                # A program that was ended, or a cable that was pulled, left an exposure running.
-                self._link.exchange(p.ABORT_EXPOSURE, p.Abort())
+            self._take_over()
             self.capabilities, firmware = probe(self._link, series, serial, cache)
             if p.Feature.BASIC_HW_TRIGGER in self.capabilities.features:
                 # A trigger mode may be left over from another program; the vendor clears it at connect.
@@ -140,6 +141,20 @@ class Camera:
         except BaseException:
             self._link.close()
             raise
+
+    def _take_over(self) -> None:
+        """Has the camera answer, and end what another program left; a `TimedOut` says `NOT_TAKEN_OVER`."""
+        try:
+            self._link.exchange(p.INIT, p.Empty(), phase="initialising")
+            state = self.state().state
+            if state == p.CameraState.WAITING_FOR_TRIGGER:
+                # All that a waiting camera may be told is to wait no longer (6.0).
+                self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(p.TriggerMode.OFF))
+            elif state not in (p.CameraState.IDLE, p.CameraState.FILTER_MOVING):
+                # A program that was ended, or a cable that was pulled, left an exposure running.
+                self._link.exchange(p.ABORT_EXPOSURE, p.Abort(), phase="ending what it was doing")
+        except TimedOut as error:
+            raise TimedOut(error.phase, error.seconds, NOT_TAKEN_OVER) from error
 
     def initialise(self) -> None:
         """Takes the camera out of its error state, and sends its settings again."""

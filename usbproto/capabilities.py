@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from usbproto import packets as p
-from usbproto.errors import BadArgument, ProtocolError, TimedOut
+from usbproto.errors import DEVICE_ERRORS, BadArgument, ProtocolError, Refused, TimedOut
 from usbproto.identity import read_text
 from usbproto.link import Link
 from usbproto.models import Address, Series
@@ -84,6 +84,11 @@ def _answers(link: Link, command: p.Command[p.Q, p.R], request: p.Q) -> bool:
         link.exchange(command, request, seconds=PROBE_TIME)
     except TimedOut:
         return False
+    except Refused as error:
+        # A camera without the command is silent. One that has a device error goes on working (section 5), and
+        # whoever needs the answer later tells the user.
+        if error.code not in DEVICE_ERRORS:
+            raise
     return True
 
 

@@ -72,11 +72,10 @@ class Disconnected(LinkError):
 class TimedOut(LinkError):
     """The camera did not answer in time. `phase` names what was going on."""
 
-    def __init__(self, phase: str, seconds: float) -> None:
-        super().__init__(
-            f"The camera did not answer within {seconds:.1f} s during {phase}",
-            "If it happens again, power the camera off and on",
-        )
+    remedy = "If it happens again, power the camera off and on"
+
+    def __init__(self, phase: str, seconds: float, remedy: str = "") -> None:
+        super().__init__(f"The camera did not answer within {seconds:.1f} s during {phase}", remedy)
         self.phase = phase
         self.seconds = seconds
 
@@ -87,7 +86,8 @@ class ProtocolError(LinkError):
     remedy = "If it happens again, power the camera off and on"
 
 
-# Section 5 of the wire protocol; the remedies are the Guide's ("Camera Error Indication").
+# Section 5 of the wire protocol: with any of these the camera goes on working. The remedies are the Guide's
+# ("Camera Error Indication").
 DEVICE_ERRORS: dict[int, tuple[str, str]] = {
     1: (
         "the camera is too warm (above 40 °C)",

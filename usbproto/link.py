@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from usbproto.deadline import Deadline
-from usbproto.errors import Disconnected, LinkError, ProtocolError, TimedOut
+from usbproto.errors import Disconnected, LinkError, ProtocolError, QsiError, TimedOut
+from usbproto.exchanges import ExchangeLog
 from usbproto.packets import (
     HEADER_BYTES,
     MAX_PACKET,
@@ -59,6 +60,7 @@ class Link:
 
     def __init__(self, channel: ByteChannel) -> None:
         self._channel = channel
+        self._exchanges = ExchangeLog()
         self._buffer = memoryview(bytearray(MAX_PACKET))
         self._suspect = False  # left-overs of a failed exchange may still be on their way
         self._unanswered = 0  # exchanges in a row that timed out
@@ -135,6 +137,20 @@ class Link:
     def _exchange_once(
         self, command: Command[Q, R], packet: bytes, limit: float, phase: str, quiet: float
     ) -> R:
+        if not self._exchanges.wanted:
+            return self._converse(command, packet, limit, phase, quiet)
+        began = time.monotonic()
+        try:
+            answer = self._converse(command, packet, limit, phase, quiet)
+        except QsiError as error:
+            self._exchanges.failed(command, packet, error, time.monotonic() - began)
+            raise
+        seconds = time.monotonic() - began
+        length = packet_length(bytes(self._buffer[:HEADER_BYTES]))
+        self._exchanges.answered(command, packet, bytes(self._buffer[:length]), seconds)
+        return answer
+
+    def _converse(self, command: Command[Q, R], packet: bytes, limit: float, phase: str, quiet: float) -> R:
         self._channel.write(packet)
         deadline = Deadline(limit)
         if quiet:
@@ -162,6 +178,7 @@ class Link:
         Raises `TimedOut` when nothing comes for `STALL_LIMIT` seconds, however much came before.
         """
         done = 0
+        began = time.monotonic()
         try:
             while done < len(target):
                 count = self._channel.read_into(target[done:], Deadline(STALL_LIMIT))
@@ -174,6 +191,8 @@ class Link:
             self._suspect = True
             self.doubtful = self.doubtful or isinstance(error, TimedOut)
             raise
+        if self._exchanges.wanted:
+            self._exchanges.received(phase, done, time.monotonic() - began)
 
     def left_over(self) -> bytes:
         """Takes what waits in the queue although nothing should."""

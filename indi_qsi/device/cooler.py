@@ -188,13 +188,17 @@ class CoolerSubject(Subject):
         except Refused as error:
             # The camera is too warm, or its supply is bad: it works, and the polling will tell.
             self._complaint = error
+            self._show_unknown()
             return
-        # A cooler that was left running goes on as it was.
+        self._take_over(camera, temperatures)
+        self._publish(temperatures)
+
+    def _take_over(self, camera: Camera, temperatures: Temperatures) -> None:
+        """A cooler that was left running goes on as it was."""
         if self._regulated and temperatures.cooling:
             self._warming = temperatures.warming_up
             self._target = None if self._warming else camera.set_point()
         self._programmed = self._target or 0.0
-        self._publish(temperatures)
 
     def started(self) -> None:
         if self._complaint is not None:
@@ -264,6 +268,8 @@ class CoolerSubject(Subject):
             return
         measured = self._measure(self._camera)
         self._bad = 0
+        if self._last is None and self._target is None:  # nothing could be measured at connect
+            self._take_over(self._camera, measured)
         self._publish(measured)
         if not self._blocked():
             self._step_ramp()

@@ -29,7 +29,7 @@ from indi_qsi.device.source import CameraSource
 from indi_qsi.device.status import StatusSubject
 from indi_qsi.device.subject import Subject
 from indi_qsi.device.upload import UploadSubject
-from indi_qsi.device.worker import CameraThread
+from indi_qsi.device.worker import THREAD_NAME, CameraThread
 from indi_qsi.properties import Device, Hub, Level, NumberVector, Request, State, Vector
 from indi_qsi.properties.config import Config, ConfigError
 from indi_qsi.wire.messages import NewVector
@@ -58,7 +58,8 @@ class QsiDevice:
         self.source = source
         self._opened = opened
         self.name = name
-        self._thread = CameraThread(f"camera {name}", self._trouble)
+        thread_name = THREAD_NAME + name
+        self._thread = CameraThread(thread_name, self._trouble)
         self._device = Device(name, hub)
         self._config = Config(name)
         self._polling = housekeeping.polling_period()
@@ -110,7 +111,9 @@ class QsiDevice:
         )
         self._camera: Camera | None = None
         self._info = housekeeping.driver_info(FACTORY_NAME, EXECUTABLE)
-        self._diagnostics = Diagnostics(EXECUTABLE, self._device.add, self._device.remove, self._device.tell)
+        self._diagnostics = Diagnostics(
+            EXECUTABLE, thread_name, self._device.add, self._device.remove, self._device.tell
+        )
         self._simulation = housekeeping.simulation(self._simulate)
         self._guider_device: GuiderDevice | None = None
         self._guider_switch = guider_switch(self._switch_guider)

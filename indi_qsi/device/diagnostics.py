@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from indi_qsi.device.subject import OPTIONS
+from indi_qsi.device.worker import THREAD_NAME
 from indi_qsi.properties import (
     Level,
     Permission,
@@ -36,17 +37,22 @@ MAX_TEXT = 200  # characters of a log line in a message; clients take 255
 
 
 class Diagnostics(logging.Handler):
-    """`define` and `withdraw` add vectors to the device and take them away; `tell` sends a message."""
+    """`define` and `withdraw` add vectors to the device and take them away; `tell` sends a message.
+
+    `thread` is the name of the device's camera thread: what other cameras' threads log is not told.
+    """
 
     def __init__(
         self,
         executable: str,
+        thread: str,
         define: Callable[..., None],
         withdraw: Callable[..., None],
         tell: Callable[[str, Level], None],
     ) -> None:
         super().__init__(logging.DEBUG)
         self._executable = executable
+        self._thread = thread
         self._define = define
         self._withdraw = withdraw
         self._tell = tell
@@ -122,8 +128,10 @@ class Diagnostics(logging.Handler):
         for name in LOGGERS:
             logger = logging.getLogger(name)
             (logger.addHandler if on else logger.removeHandler)(self)
-            # The stream that everybody sees keeps the root's level; this only lets the details through.
-            logger.setLevel(logging.DEBUG if on else logging.NOTSET)
+            # The stream that everybody sees has a level of its own (journal); this only lets the details
+            # through, as long as any device of the process wants them.
+            wanted = any(isinstance(handler, Diagnostics) for handler in logger.handlers)
+            logger.setLevel(logging.DEBUG if wanted else logging.NOTSET)
 
     def _open_file(self) -> None:
         now = time.gmtime()
@@ -138,6 +146,15 @@ class Diagnostics(logging.Handler):
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Without the lock that handlers have: a message to clients takes the lock of the vectors, and who
+        holds that may be logging. Files have a lock of their own."""
+        thread = record.threadName or ""
+        if thread.startswith(THREAD_NAME) and thread != self._thread:
+            return False
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         file = self._file

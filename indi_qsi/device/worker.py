@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 # A job that is running when the process ends may be a transfer: it gets this long to come to its end, which
 # is what the largest image of a 500 Series takes. Only then can the camera be left in order.
 STOP_TIME = 20.0  # s
+# What the name of every camera's thread begins with, before that of its device. By it the log's records are
+# told apart.
+THREAD_NAME = "camera "
 
 
 class Priority(IntEnum):

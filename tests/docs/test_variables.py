@@ -65,6 +65,14 @@ def has_systemd_python() -> bool:
         return False
 
 
+def test_debug_logs_the_exchanges_with_the_camera(tmp_path: Path) -> None:
+    with under_indiserver(tmp_path, {"INDI_QSI_USB": "sim", "INDI_QSI_DEBUG": "1"}) as server:
+        connect(server)
+        for command in ("Init", "GetDeviceDetails", "SetAdvSettings"):
+            line = rf"DEBUG usbproto\.exchanges: {command}: ok in [\d.]+ ms \([0-9a-f]+ -> [0-9a-f]+\)"
+            eventually(lambda line=line: re.search(line, server.log), f"{command} is logged")
+
+
 @pytest.mark.skipif(has_systemd_python(), reason="systemd-python does not fail where it is not heard")
 def test_debug_logs_more(tmp_path: Path) -> None:
     """What fails without harm is only told then: here, a systemd that is not there."""

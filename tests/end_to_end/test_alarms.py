@@ -116,6 +116,51 @@ def test_a_camera_with_an_alarm_can_be_connected(client: Observer, sim: Sim) -> 
     client.until("CCD_TEMPERATURE", "Idle")
 
 
+@pytest.mark.parametrize(
+    ("fault", "light", "meaning", "remedy"),
+    [
+        ("voltage:10.5", "SUPPLY_LOW", "below 11 V", "Check the power supply"),
+        ("brown-out", "SUPPLY_LOW", "below 11 V", "Check the power supply"),
+        ("voltage:14.5", "SUPPLY_HIGH", "above 14 V", "Disconnect the supply at once"),
+    ],
+)
+def test_a_bad_supply_keeps_no_new_camera_from_connecting(
+    tmp_path: Path, fault: str, light: str, meaning: str, remedy: str
+) -> None:
+    """Nothing is known of this camera yet: it is asked what it can do, and says what is wrong with it."""
+    with connected(tmp_path, prepare=lambda sim: sim.camera.faults.arm(fault)) as (sim, _, client):
+        alarm = client.until("CAMERA_ALARMS", "Alert")[-1]
+        assert [name for name, state in alarm.values.items() if state == "Alert"] == [light]
+        assert meaning in alarm.message and remedy in alarm.message
+        # There was no reading, and none is shown.
+        assert client.definition("CCD_TEMPERATURE").attrib["state"] == "Alert"
+        client.small_frame()
+        client.expose(0.1)
+        header, _ = client.picture()
+        assert "CCD-TEMP" not in header
+        sim.camera.set_environment(voltage=12)
+        client.until("CAMERA_ALARMS", "Ok")
+        client.until("CCD_TEMPERATURE", "Idle")
+
+
+def test_a_cooler_that_was_left_running_goes_on_after_an_alarm_at_connect(client: Observer, sim: Sim) -> None:
+    client.new("Number", "CCD_TEMPERATURE", CCD_TEMPERATURE_VALUE=5)
+    client.until("CCD_TEMPERATURE", "Ok")
+    client.disconnect_camera()
+    sim.camera.set_environment(voltage=10.5)
+    client.clear()
+    client.connect_camera()
+    client.until("CAMERA_ALARMS", "Alert")
+    client.clear()
+    sim.camera.set_environment(voltage=12)
+    there = client.until("CCD_TEMPERATURE", "Ok")[-1]
+    assert float(there.values["CCD_TEMPERATURE_VALUE"]) == pytest.approx(5, abs=0.6)
+    assert client.updates("CCD_COOLER")[-1].values["COOLER_ON"] == "On"
+    for _ in range(2):  # at once
+        client.new("Switch", "CCD_COOLER", COOLER_OFF="On")
+    client.until("CCD_TEMPERATURE", "Idle")
+
+
 def test_a_shutter_that_fails(tmp_path: Path) -> None:
     with connected(tmp_path, speed=20) as (sim, _, client):  # it needs 6 s to power up
         client.small_frame()

@@ -15,7 +15,7 @@ from tests.protocol.bench import DETAILS, Bench, SimulatedChannel, bench, script
 from usbproto import packets as p
 from usbproto.camera import Camera
 from usbproto.capabilities import Capabilities, FileCache
-from usbproto.errors import Refused
+from usbproto.errors import DEVICE_ERRORS, Refused
 from usbproto.models import SERIES_600
 from usbproto.packets import Feature
 
@@ -176,11 +176,35 @@ def test_features_of_any_number(wire: str, features: tuple[int, ...]) -> None:
         assert not b.camera.available.trigger
 
 
-def test_a_probe_that_is_refused_is_a_refusal() -> None:
-    """A camera without the command is silent: one that refuses has something to say."""
+@pytest.mark.parametrize("fault", ["voltage:10.5", "brown-out", "voltage:14.5"])
+def test_a_bad_supply_is_no_missing_command(fault: str, cache: FileCache) -> None:
+    """The camera goes on working with such an error (section 5); one without the command would be silent."""
     with bench(connect=False) as b:
-        b.fault("device-error:3,command=GetTemperatureEx")
-        with pytest.raises(Refused, match="supply voltage is too low"):
+        b.fault(fault)
+        b.connect(cache)
+        assert b.camera.capabilities == OF_683
+        with pytest.raises(Refused, match="supply voltage is too"):
+            b.camera.temperatures()
+        b.check_picture()
+        b.connect(cache)
+        assert probes(b) == 0  # what was learnt is true, and remembered
+        b.simulated.set_environment(voltage=12.0)
+        assert b.camera.temperatures().pcb is not None
+
+
+@pytest.mark.parametrize("code", DEVICE_ERRORS)
+def test_a_probe_that_is_answered_with_a_device_error_is_answered(code: int) -> None:
+    with bench(connect=False) as b:
+        b.fault(f"device-error:{code},command=GetTemperatureEx")
+        b.fault(f"device-error:{code},command=StartExposureEx")
+        b.connect()
+        assert b.camera.capabilities == OF_683
+
+
+def test_a_probe_that_is_refused_for_an_unknown_reason_is_a_refusal() -> None:
+    with bench(connect=False) as b:
+        b.fault("device-error:0x80,command=GetTemperatureEx")
+        with pytest.raises(Refused, match="device error 128"):
             b.connect()
         assert b.channel.closed == 1
         b.connect()

@@ -30,9 +30,10 @@ from usbproto.errors import (
     TimedOut,
 )
 from usbproto.link import ATTEMPTS, DRAIN_LIMIT, STALL_LIMIT, Link
-from usbproto.models import SERIES_500, SERIES_600
+from usbproto.models import POWER_UP_TIME, SERIES_500, SERIES_600
 from usbproto.packets import ReplyTime
 from usbproto.relays import Direction
+from usbproto.simulator.flash import Target
 
 # --- the longest that one exchange may take ---
 
@@ -448,6 +449,33 @@ def test_a_failed_connect_closes_the_channel() -> None:
     assert channel.closed == 1
     assert len(channel.sent) == ATTEMPTS
     assert 6.0 < channel.time < 12.0  # long enough for a camera that was just switched on
+
+
+def test_a_silent_camera_is_told_with_everything_that_may_help() -> None:
+    with bench() as b:
+        b.fault("hang")
+        with pytest.raises(TimedOut, match="did not answer") as later:
+            b.camera.state()
+        assert "firmware" not in later.value.explain()
+        with pytest.raises(TimedOut, match="did not answer") as first:
+            b.connect()
+        assert "Unplug it" in first.value.explain() and "qsi-firmware recover" in first.value.explain()
+        assert {packet.hex() for packet in b.channel.sent} == {"4b00"}
+
+
+def test_a_camera_in_its_loader_is_told_by_its_silence_alone() -> None:
+    """An update was cut: Init and the state are answered, and that is all. It is sent what any camera is sent."""
+    with bench(connect=False) as b:
+        b.simulated.hardware.flash.regions[Target.FIRMWARE].erase()
+        b.simulated.power_off()
+        b.simulated.power_on()
+        b.time.advance(POWER_UP_TIME)
+        assert b.simulated.firmware.loader.active
+        with pytest.raises(TimedOut, match="did not answer") as caught:
+            b.connect()
+        assert "qsi-firmware recover" in caught.value.explain()
+        assert [packet.hex() for packet in b.channel.sent] == ["4b00", "4200", "44020000"]
+        assert b.channel.closed == 1
 
 
 def test_a_camera_that_was_just_switched_on_is_waited_for() -> None:
