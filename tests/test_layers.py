@@ -20,7 +20,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "usbproto.packets": ("usbproto.errors",),
     "usbproto.frames": ("usbproto.errors", "usbproto.models", "numpy"),
     "usbproto.ftdi": ("usbproto.errors", "usbproto.models", "usbproto.deadline", "numpy", "usb"),
-    "usbproto.link": ("usbproto.errors", "usbproto.packets", "usbproto.deadline"),
+    "usbproto.exchanges": ("usbproto.packets",),
+    "usbproto.link": ("usbproto.errors", "usbproto.exchanges", "usbproto.packets", "usbproto.deadline"),
     "usbproto.recording": (),
     "usbproto.recording_usb": (
         *("usbproto.recording", "usbproto.models", "usbproto.packets", "usbproto.discovery"),
@@ -40,9 +41,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     # The doctor looks where the driver looks (bus), and for the rules that were installed (udevrules).
     "qsi_tools.doctor": (
         *("qsi_tools.doctor", "usbproto", "indi_qsi.wire", "indi_qsi.version"),
-        *("indi_qsi.bus", "indi_qsi.udevrules"),
+        *("indi_qsi.bus", "indi_qsi.udevrules", "qsi_tools.indi", "qsi_tools.output"),
     ),
-    "qsi_tools.firmware": ("qsi_tools.firmware", "usbproto", "indi_qsi.version", "indi_qsi.bus"),
+    "qsi_tools.firmware": (
+        *("qsi_tools.firmware", "qsi_tools.output", "usbproto"),
+        *("indi_qsi.version", "indi_qsi.bus"),
+    ),
 }
 # Where the packages that are installed lie.
 PACKAGES = {"usbproto": ROOT, "indi_qsi": ROOT, "qsi_tools": ROOT / "tools"}

@@ -39,6 +39,13 @@ def hex_file(kind: str = "F", base: str = "683", version: str = "06.03.05", size
     return text(hex_lines(image(kind, base, version, size)))
 
 
+def foreign_hex(size: int = 100) -> bytes:
+    """Sound, and without our header, as the vendor's files are: some code from 0, some data further up."""
+    noise = random.Random("foreign").randbytes(size)
+    higher = [record(4, 0, b"\0\1"), record(0, 0x20, b"configuration")]
+    return text([*hex_lines(noise)[:-1], *higher, ":00000001FF"], "\r\n")
+
+
 def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:

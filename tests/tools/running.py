@@ -62,6 +62,27 @@ def run(folder: Path, name: str, *arguments: str, environ: Mapping[str, str] = {
     return Running(folder, name, *arguments, environ=environ).ended()
 
 
+def run_unread(folder: Path, name: str, *arguments: str, environ: Mapping[str, str] = {}) -> Ended:
+    """A program whose standard output is a pipe that nobody reads any more."""
+    folder.mkdir(exist_ok=True)
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [PROGRAMS / name, *arguments],
+            cwd=folder,
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=LONG,
+        )
+    finally:
+        os.close(writer)
+    return Ended(result.returncode, "", result.stderr)
+
+
 class Terminal:
     """A program on a terminal of 100 columns and 30 lines; `text` is what it wrote there."""
 

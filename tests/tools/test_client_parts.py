@@ -5,19 +5,25 @@ from __future__ import annotations
 
 import base64
 import itertools
+import os
+import socket
+import tempfile
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qsi_tools.indi import reader
-from qsi_tools.indi.client import parse_address
+from qsi_tools.indi import model, reader
+from qsi_tools.indi.client import Client, ServerGone, parse_address
 from qsi_tools.indi.model import Blob, Model, Note
 from qsi_tools.indi.reader import BadStream, Reader
 from qsi_tools.watch.history import SPAN, History, draw
 from qsi_tools.watch.state import Pulses, snapshot
 
 from indi_qsi.wire.messages import Kind, State
+from tests.indi.indi_support import PATIENCE, free_port
 
 PICTURE = bytes(range(256)) * 3
 STREAM = f"""
@@ -73,6 +79,73 @@ def test_pictures_attached_and_deflated() -> None:
     packed = base64.b64encode(zlib.compress(PICTURE)).decode()
     (unpacked,) = fed([blob(packed, f'size="{len(PICTURE)}" format=".fits.z"')])[2]
     assert (unpacked.format, unpacked.data) == (".fits", PICTURE)
+
+
+def test_what_is_packed_may_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "MAX_MESSAGE", 1000)
+    for content, whole in ((bytes(1000), True), (bytes(1001), False)):
+        packed = base64.b64encode(zlib.compress(content)).decode()
+        _, notes, blobs = fed([blob(packed, 'size="1000" format=".fits.z"')])
+        assert [one.data for one in blobs] == ([content] if whole else [])
+        assert whole or "too large" in notes[0].text
+    cut = base64.b64encode(zlib.compress(PICTURE)[:-5]).decode()
+    assert fed([blob(cut, 'size="9" format=".fits.z"')])[2] == []
+
+
+def shared(content: bytes) -> int:
+    """A descriptor as a server attaches it."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return os.dup(file.fileno())
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Client, socket.socket]]:
+    """A client, and the other end of its unix socket."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        with Client(str(tmp_path / "socket")) as client:
+            server = listener.accept()[0]
+            with server:
+                yield client, server
+
+
+def attach(server: socket.socket, data: bytes, content: bytes) -> None:
+    descriptor = shared(content)
+    socket.send_fds(server, [data], [descriptor])
+    os.close(descriptor)
+
+
+def test_the_memory_of_a_picture_that_nobody_knows_goes_with_it(pair: tuple[Client, socket.socket]) -> None:
+    client, server = pair
+    took: list[Blob] = []
+    client.model.on_blob.append(took.append)
+    picture = blob("", 'size="4" format=".fits" attached="true"')
+    define, sent = picture.split(b"<setBLOBVector")
+    attach(server, b"<setBLOBVector" + sent, b"lost")  # of a device that has just left
+    attach(server, define + b"<setBLOBVector" + sent, b"kept")
+    client.wait(lambda: took, PATIENCE, "the picture")
+    assert [one.data for one in took] == [b"kept"]
+    assert client.local
+
+
+@pytest.mark.parametrize("size", [5, 10**15])
+def test_a_memory_that_is_too_short_is_told(pair: tuple[Client, socket.socket], size: int) -> None:
+    client, server = pair
+    notes: list[Note] = []
+    client.model.on_note.append(notes.append)
+    attach(server, blob("", f'size="{size}" format=".fits" attached="true"'), b"four")
+    client.wait(lambda: notes, PATIENCE, "the note")
+    assert "too short" in notes[0].text
+
+
+@pytest.mark.parametrize("server", ["pi..local", f"127.0.0.1:{free_port()}", "/nowhere/socket"])
+def test_where_no_server_can_be(server: str) -> None:
+    with pytest.raises(ServerGone, match=f"^No INDI server answers at {server}") as gone:
+        Client(server)
+    assert gone.value.reason and gone.value.reason in str(gone.value)
 
 
 @pytest.mark.parametrize("content", ["not base64", "abc"])

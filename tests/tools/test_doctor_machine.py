@@ -282,6 +282,32 @@ def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+FOLDER_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from qsi_tools.doctor import collect_folder
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+found = collect_folder.collect(Path(sys.argv[1]), write=True)
+print(found.exists, found.writable, found.free, found.problem)
+"""
+
+
+def test_a_folder_in_a_home_that_is_closed() -> None:
+    """As that of the service's user may be."""
+    with tempfile.TemporaryDirectory(prefix="qsi-doctor-") as folder:
+        Path(folder).chmod(0o755)
+        home = Path(folder) / "home"
+        (home / "pictures").mkdir(parents=True)
+        home.chmod(0o000)
+        command = [sys.executable, "-c", FOLDER_AS_NOBODY, str(home / "pictures")]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        home.chmod(0o700)
+    assert result.stdout.strip() == "True False None", result.stderr
+
+
 def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(number: int) -> None:
         raise OSError(5, "Input/output error")

@@ -5,19 +5,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from qsi_tools.doctor import checks, collect_server
+from qsi_tools.doctor.facts import Server
+from qsi_tools.indi.client import Client
+from qsi_tools.indi.reader import Message
 
 from indi_qsi.version import VERSION
 from tests.end_to_end.rig import PROGRAMS, IndiClient, Sim, stand_alone, under_indiserver
 from tests.end_to_end.workbench import happened, wait_event
 from tests.indi.indi_support import PATIENCE, free_port
 from tests.tools.doctor_machine import Machine
+from tests.tools.running import Running, run_unread
 
 # Over USB/IP nothing but questions; see tests/protocol/test_checkup.py.
 DISTURBING = ("settings", "expose", "abort", "filter", "relay", "temperature", "trigger_mode", "alt_mode")
@@ -128,6 +136,24 @@ def test_no_camera_at_all(machine: Machine) -> None:
     assert result.stdout.splitlines()[-1].startswith("1 problem")
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["text", "json"])
+def test_a_report_that_nobody_reads_keeps_its_status(
+    machine: Machine, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    ended = run_unread(tmp_path, "qsi-doctor", "--root", str(machine.root), *QUIET, *more)
+    assert (ended.code, ended.err) == (2, "")
+
+
+def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    asked = threading.Event()
+    with says("127.0.0.1", b"", asked=asked) as address:
+        running = Running(tmp_path, "qsi-doctor", "--server", address)
+        assert asked.wait(PATIENCE)
+        running.process.send_signal(signal.SIGINT)
+        ended = running.ended()
+    assert (ended.code, ended.err) == (130, "qsi-doctor: interrupted\n")
+
+
 def test_who_has_it_is_told(machine: Machine) -> None:
     machine.install_rules()
     machine.hub("1-1")
@@ -210,14 +236,80 @@ def test_the_folder_that_the_server_tells_is_measured(tmp_path: Path) -> None:
 def test_a_server_that_is_not_there() -> None:
     address = f"127.0.0.1:{free_port()}"
     found = collect_server.collect(address)
-    assert not found.reachable and found.local and found.asked and found.problem
+    assert not found.reachable and found.asked and found.problem == "Connection refused"
     tree = examine("--no-camera", "--no-write", "--server", address)
     assert said(tree, "indi-server")[0][0] == "problem" and tree["status"] == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [("pi.local:7625", ("pi.local", 7625)), ("pi.local", ("pi.local", 7624)), ("[::1]:1", ("::1", 1))],
-)
-def test_addresses(text: str, parts: tuple[str, int]) -> None:
-    assert collect_server.split(text) == parts
+CLOCK = b"""<defTextVector device="Clock" name="DRIVER_INFO" state="Idle" perm="ro">
+<defText name="DRIVER_EXEC">indi_clock</defText></defTextVector>"""
+
+
+@contextmanager
+def says(
+    address: str, data: bytes, *, ends: bool = False, asked: threading.Event | None = None
+) -> Iterator[str]:
+    """A server that says this whatever it is asked, and then keeps quiet or ends. Its address."""
+    family = socket.AF_UNIX if "/" in address else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind(address if "/" in address else (address, 0))
+        listener.listen()
+
+        def serve() -> None:
+            connection = listener.accept()[0]
+            with connection:
+                while not connection.recv(4096).endswith(b"\n"):
+                    pass
+                if asked is not None:
+                    asked.set()
+                connection.sendall(data)
+                if not ends:
+                    while connection.recv(4096):
+                        pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield address if "/" in address else f"{address}:{listener.getsockname()[1]}"
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_server_of_others_by_its_unix_socket(tmp_path: Path) -> None:
+    with says(str(tmp_path / "socket"), CLOCK) as address:
+        found = collect_server.collect(address)
+    assert found == Server(address, True, local=True, asked=True, others=("Clock",))
+
+
+def test_what_a_server_told_before_it_ended_counts() -> None:
+    with says("127.0.0.1", CLOCK, ends=True) as address:
+        found = collect_server.collect(address)
+    assert (found.reachable, found.local, found.others) == (True, True, ("Clock",))
+    assert found.problem == "it closed the connection"
+
+
+def test_what_is_no_indi_server_is_said_to_be_none() -> None:
+    with says("127.0.0.1", b"HTTP/1.1 400 Bad Request\r\n\r\n<html></body>") as address:
+        tree = examine("--no-camera", "--no-write", "--server", address)
+    assert "this is no INDI" in said(tree, "indi-server")[0][1]
+
+
+def test_a_server_that_says_nothing_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect_server, "FIRST_TIME", 0.2)
+    monkeypatch.setattr(collect_server, "QUIET_TIME", 0.1)
+    with says("127.0.0.1", b"") as address:
+        found = collect_server.collect(address)
+    assert found.reachable and not found.devices and not found.others
+
+
+def test_a_server_that_never_falls_silent_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(Client):
+        """Each look brings a device that was not there."""
+
+        def poll(self, seconds: float) -> None:
+            device = f"Clock {len(self.model.devices)}"
+            self.model.take(Message("defTextVector", {"device": device, "name": "DRIVER_INFO"}, ()))
+
+    monkeypatch.setattr(collect_server, "Client", Endless)
+    monkeypatch.setattr(collect_server, "MORE_TIME", 0.3)
+    with says("127.0.0.1", b"") as address:
+        assert collect_server.collect(address).others

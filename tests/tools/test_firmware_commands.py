@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import io
 import json
 import os
@@ -12,20 +13,23 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from qsi_tools.firmware import backups, cli
 from qsi_tools.firmware.access import holders
+from qsi_tools.firmware.commands import Options
 from qsi_tools.firmware.dialects.openloader import OpenLoader
-from qsi_tools.firmware.errors import Exit
+from qsi_tools.firmware.errors import Exit, JournalError
 from qsi_tools.firmware.image import Target
+from qsi_tools.firmware.journal import Journal, Step
 from qsi_tools.firmware.screen import Progress, Screen
 from qsi_tools.firmware.signals import held_off
 
 from tests.tools.firmware_bench import LOADER_CODES, NEW, Bench
-from tests.tools.firmware_files import hex_file, zipped
+from tests.tools.firmware_files import foreign_hex, hex_file, zipped
 from usbproto import packets as p
 
 ROOT = Path(__file__).parents[2]
@@ -214,6 +218,34 @@ def test_a_downgrade_may_be_asked_for(ready: Bench) -> None:
     assert ready.facts().firmware == "06.01.07"
 
 
+def test_a_camera_without_a_serial_number_is_not_written(
+    ready: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an empty line would confirm it."""
+    (found,) = ready.access.cameras()
+    monkeypatch.setattr(ready.access, "cameras", lambda: [replace(found, serial="")])
+    assert ready.update(confirm="") == Exit.REFUSED
+    assert "tells no serial number" in ready.err
+    ready.region(Target.FIRMWARE).erase()
+    ready.power_off()
+    ready.mend()
+    assert ready.run("recover", confirm="") == Exit.REFUSED
+    assert "is not this camera's serial number" in ready.err
+    assert ready.codes() <= HARMLESS
+
+
+def test_a_loader_that_was_not_started_is_sent_nothing(ready: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal takes the beginning, and then the disk is full."""
+
+    def full(journal: Journal, step: Step) -> None:
+        raise JournalError("The journal cannot be written (No space left on device)")
+
+    monkeypatch.setattr(Journal, "step", full)
+    assert ready.update() == Exit.FAILED
+    assert "No space left" in ready.err and "nothing was erased" in ready.err
+    assert ready.codes() <= HARMLESS
+
+
 @pytest.mark.parametrize("bench", ["583wsg"], indirect=True)
 def test_a_500_has_no_core(ready: Bench) -> None:
     assert ready.update(Target.CORE) == Exit.REFUSED
@@ -241,6 +273,81 @@ def test_a_bad_file_is_refused_before_the_camera_is_touched(ready: Bench, comman
         assert "file.hex: " in ready.err
     assert ready.sent == []
     assert ready.run("plan", good) == Exit.DONE
+
+
+FOREIGN = {
+    "hex": foreign_hex(),
+    "zip": zipped({"readme.txt": b"hello", "QSI683.HEX": foreign_hex()}),
+    "zip with ours": zipped({"a.hex": hex_file(version="06.09.01"), "QSI683.HEX": foreign_hex()}),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_of_the_vendors_is_told_and_not_used(ready: Bench, name: str) -> None:
+    file = FOREIGN[name]
+    for command in ("check", "plan"):
+        assert ready.run(command, file) == Exit.REFUSED
+        assert "sound as Intel HEX" in ready.out
+        assert "113 bytes, at 00000000 to 00000063, 00010020 to 0001002C" in ready.out
+        assert hashlib.sha256(foreign_hex()).hexdigest() in ready.out
+        assert "says neither for which model nor which version it is" in ready.out
+    assert "Nothing was done." in ready.out
+    for command in ("update", "verify", "recover"):
+        assert ready.run(command, file, confirm="00683001", json=True) == Exit.REFUSED
+        assert "says neither for which model" in ready.err
+        assert json.loads(ready.out)["status"] == Exit.REFUSED
+    assert ready.sent == []
+    assert ready.entry() is None
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_of_the_vendors_as_json(ready: Bench, name: str) -> None:
+    assert ready.run("check", FOREIGN[name], json=True) == Exit.REFUSED
+    told = json.loads(ready.out)
+    assert (told["camera"], told["fits"], told["status"]) == (None, None, Exit.REFUSED)
+    assert "neither for which model" in told["error"]
+    (row,) = (row for row in told["files"] if row["model"] is None)
+    assert row == {
+        "name": "file.hex" if name == "hex" else "QSI683.HEX",
+        **dict.fromkeys(("target", "model", "version")),
+        "bytes": 113,
+        "ranges": [[0, 0x63], [0x10020, 0x1002C]],
+        "sha256": hashlib.sha256(foreign_hex()).hexdigest(),
+    }
+    assert ready.run("plan", FOREIGN[name], json=True) == Exit.REFUSED
+    made = json.loads(ready.out)
+    assert made["files"] == told["files"]
+    assert made["refusals"] == [told["error"]] and made["steps"] == []
+
+
+def test_what_is_wrong_in_a_file_of_the_vendors_is_told_with_its_line(ready: Bench) -> None:
+    lines = foreign_hex().split(b"\r\n")
+    wrong = {
+        b"\r\n".join([lines[0], lines[1][:-1] + b"_", *lines[2:]]): "line 2: the line has something else",
+        b"\r\n".join([lines[1], lines[0], *lines[2:]]): "line 2: address 00000000 overlaps",
+        foreign_hex().lower(): "line 1: small letters",
+        foreign_hex() + b"more": "stops in the middle",
+    }
+    for file, words in wrong.items():
+        for command in ("check", "plan"):
+            assert ready.run(command, file) == Exit.REFUSED
+            assert words in ready.err and not ready.out
+    assert ready.sent == []
+
+
+def test_a_file_is_checked_though_the_camera_cannot_be_asked(ready: Bench) -> None:
+    ready.camera.power_off()
+    assert ready.run("check", ready.new_file(Target.FIRMWARE)) == Exit.DONE
+    assert "did not answer" in ready.out and "SHA-256" in ready.out
+    assert ready.run("check", ready.new_file(Target.FIRMWARE), serial="00683001") == Exit.FAILED
+
+
+def test_a_file_that_cannot_be_read(ready: Bench) -> None:
+    (ready.folder / "file.hex").mkdir()
+    screen = io.StringIO()
+    options = Options(state=ready.folder / "state", file=ready.folder / "file.hex")
+    assert cli.run("check", ready.access, options, Screen(screen, screen)) == Exit.REFUSED
+    assert screen.getvalue().endswith("file.hex: it cannot be read: Is a directory\n")
 
 
 def test_an_image_that_is_too_large(ready: Bench) -> None:

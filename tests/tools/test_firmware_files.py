@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qsi_tools.firmware import archive, ihex
-from qsi_tools.firmware.errors import FileError
+from qsi_tools.firmware import archive, ihex, listing
+from qsi_tools.firmware.errors import FileError, NoIdentity
 from qsi_tools.firmware.ihex import HexFile, Kind, Record
 from qsi_tools.firmware.image import HEADER, Target, image_of, read_image
 
 from tests.fuzz.fuzz_hex import SEEDS, one_input
-from tests.tools.firmware_files import hex_file, hex_lines, image, record, text, zipped
+from tests.tools.firmware_files import foreign_hex, hex_file, hex_lines, image, record, text, zipped
 
 KEPT = sorted((Path(__file__).parents[1] / "data" / "fuzz" / "hex").iterdir())
 END = ":00000001FF"
@@ -159,8 +159,8 @@ def test_a_line_that_is_missing_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"some other firmware" * 9, "does not say for which camera"),
-        (image()[:20], "does not say"),
+        (b"some other firmware" * 9, "neither for which model nor which version"),
+        (image()[:20], "within its header"),
         (image()[:-1], "not whole"),
         (image() + b"\0", "not whole"),
         (image()[:-1] + b"\0", "damaged"),
@@ -178,6 +178,43 @@ def test_a_gap_is_no_whole_image() -> None:
     lines = hex_lines(image(size=64))
     with pytest.raises(FileError, match="gap"):
         image_of(ihex.parse(text([lines[0], *lines[2:]])))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        hex_lines(b"some other firmware"),
+        hex_lines(image())[1:],  # the header's line is missing
+        [record(0, 0x100, image()[:64]), END],  # not from address 0
+        [record(0, 0, b"QSIM"), END],
+    ],
+    ids=["another program's", "without the first line", "higher up", "short"],
+)
+def test_a_sound_file_that_does_not_say_what_it_is(lines: list[str]) -> None:
+    data = text(lines)
+    with pytest.raises(NoIdentity):
+        image_of(ihex.parse(data))
+    (found,) = archive.read("x.hex", data)
+    assert found.image is None and found.file == ihex.parse(data)
+    with pytest.raises(NoIdentity, match="the file says neither"):
+        archive.load("x.hex", data)
+
+
+def test_one_such_file_in_a_zip_is_named() -> None:
+    data = zipped({"a.hex": hex_file(), "b.hex": foreign_hex()})
+    assert [found.image is None for found in archive.read("x.zip", data)] == [False, True]
+    with pytest.raises(NoIdentity, match=r"^b\.hex says neither"):
+        archive.load("x.zip", data)
+
+
+def test_ranges_and_how_they_are_told() -> None:
+    (found,) = archive.read("x.hex", foreign_hex())
+    assert found.file.ranges() == [range(100), range(0x10020, 0x1002D)]
+    assert "113 bytes, at 00000000 to 00000063, 00010020 to 0001002C" in listing.lines([found])[1]
+    scattered = [record(0, at, b"x") for at in range(0, 40, 2)]
+    (found,) = archive.read("x.hex", text([*scattered, END]))
+    assert listing.lines([found])[1].endswith("0000000E to 0000000E and 12 more ranges")
+    assert len(listing.rows([found])[0]["ranges"]) == 20
 
 
 def test_an_image() -> None:

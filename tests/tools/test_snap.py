@@ -24,7 +24,7 @@ from tests.end_to_end.rig import (
 )
 from tests.end_to_end.workbench import wait_event
 from tests.indi.indi_support import PATIENCE, eventually, free_port
-from tests.tools.running import Running, Terminal, run
+from tests.tools.running import Running, Terminal, run, run_unread
 
 PART = ("--frame", "100,200,640,480")
 # Without what takes long.
@@ -143,6 +143,25 @@ def test_cooling_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         assert ended.code == 6
         assert "has not reached -30 °C within 3 s" in ended.err and "--cooling-limit" in ended.err
         assert sim.count("exposure_start") == 0
+
+
+def test_a_camera_that_is_disconnected_while_it_is_cooled(tmp_path: Path) -> None:
+    with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
+        running = Running(
+            tmp_path / "out", "qsi-snap", "--server", server.address, "1", "--temperature", "-30"
+        )
+        wait_event(sim, "temperature")
+        server.set("CONNECTION.DISCONNECT=On")
+        ended = running.ended()
+        assert ended.code == 5 and "was disconnected while it was cooled" in ended.err
+
+
+def test_results_that_nobody_reads_end_no_series(server: Server, tmp_path: Path) -> None:
+    arguments = ("--server", server.address, "0.1", *SMALL, "--no-preview", "--count", "2")
+    for more in ((), ("--json",)):
+        ended = run_unread(tmp_path / "out", "qsi-snap", *arguments, *more, "--quiet")
+        assert (ended.code, ended.err) == (0, "")
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 def test_a_server_that_is_killed_and_a_camera_that_is_unplugged(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io.fits import Header
-from qsi_tools.snap import files, measure, request
+from qsi_tools.snap import files, measure, preview, request
 
 from tests.end_to_end.rig import Sim, stand_alone
 from tests.tools.running import run
@@ -69,6 +69,11 @@ def test_many_programs_save_under_one_pattern(
     assert (tmp_path / "x_080.fits").exists()
 
 
+def test_a_server_chooses_no_folder(tmp_path: Path) -> None:
+    path = files.save(b"x", str(tmp_path / "M31"), {}, "/../../other.fits")
+    assert path.parent == tmp_path and path.read_bytes() == b"x"
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("mine")
@@ -125,6 +130,14 @@ def test_a_picture_of_nothing_has_no_stars() -> None:
     noise = np.random.default_rng(1).normal(500, 9, (200, 300)).astype(np.float32)
     measured = measure.measure(noise, Header(), stars=True)
     assert (measured.stars, measured.fwhm) == (0, None)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 100), (100, 1), (2, 2)])
+def test_a_strip_of_a_colour_sensor_has_no_stars(shape: tuple[int, int]) -> None:
+    strip, header = np.ones(shape, np.float32), Header({"BAYERPAT": "RGGB"})
+    measured = measure.measure(strip, header, stars=True)
+    assert measured.stars == 0
+    assert preview.preview(strip, header, measured).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("seeing", [3.5, 8.0])

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.end_to_end.rig import PROGRAMS, IndiClient, Server, Sim, stand_alone
 from tests.indi.indi_support import eventually, free_port
-from tests.tools.running import Running, Terminal, run
+from tests.tools.running import Running, Terminal, run, run_unread
 
 SPEED = 100.0  # of the camera: a cool-down takes seconds
 BOUNDED = ("--duration", "100")  # should the test fail, nothing goes on watching
@@ -54,6 +54,11 @@ def test_once(server: Server, tmp_path: Path) -> None:
     assert told["temperature"] == pytest.approx(
         float(server.get("CCD_TEMPERATURE.CCD_TEMPERATURE_VALUE")), abs=3
     )
+
+
+def test_lines_that_nobody_reads_end_it(server: Server, tmp_path: Path) -> None:
+    ended = run_unread(tmp_path, "qsi-watch", "--server", server.address, "--interval", "0.1")
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_a_night_is_logged_and_drawn(sim: Sim, server: Server, tmp_path: Path) -> None:

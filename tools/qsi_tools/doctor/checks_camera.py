@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qsi_tools.doctor.facts import DRIVERS, Device, Examined, Facts
+from qsi_tools.doctor.facts import DRIVERS, INDISERVER, Device, Examined, Facts
 from qsi_tools.doctor.findings import Finding, note, ok, problem, unknown, warning
 from usbproto.errors import DEVICE_ERRORS
 from usbproto.models import BASE_TYPES, FEATURES_FIXED_IN, SERIES_600
@@ -51,7 +51,7 @@ def server(facts: Facts) -> Iterable[Finding]:
     if found is None:
         return
     about = "INDI server"
-    driver_runs = [p.name for p in facts.usb.processes if p.name in ("indiserver", *DRIVERS)]
+    driver_runs = [p.name for p in facts.usb.processes if p.name in (INDISERVER, *DRIVERS)]
     if not found.reachable:
         if found.asked:
             yield problem(about, f"{found.address}: {found.problem}", "Is it running, and on this address?")
@@ -66,9 +66,10 @@ def server(facts: Facts) -> Iterable[Finding]:
         return
     if not found.devices:
         others = f"; it serves {', '.join(found.others)}" if found.others else ""
+        why = f" ({found.problem})" if found.problem else ""
         yield warning(
             about,
-            f"{found.address} answers, but has no QSI driver{others}",
+            f"{found.address} answers, but has no QSI driver{others}{why}",
             "Start it with indi_qsi_ccd, or add 'QSI CCD' to the Ekos profile",
         )
         return

@@ -7,10 +7,8 @@ import shlex
 from collections.abc import Iterable
 
 from indi_qsi.version import VERSION
-from qsi_tools.doctor.facts import Facts
+from qsi_tools.doctor.facts import DRIVER, INDISERVER, LAUNCHERS, Facts
 from qsi_tools.doctor.findings import Finding, note, ok, problem, unknown, warning
-
-DRIVER, INDISERVER, LAUNCHERS = "indi_qsi_ccd", "indiserver", ("kstars", "indi-web")
 
 FRAME = 17_000_000  # bytes; a picture of 8.3 megapixels
 NIGHT = 500 * FRAME  # a night of one-minute exposures

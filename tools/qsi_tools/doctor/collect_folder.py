@@ -21,8 +21,12 @@ TIME_LIMIT = 5.0  # s; what was written until then is measured
 def collect(path: Path, *, write: bool) -> Folder:
     """Room in the folder, or where it would be made; and its speed, when it is there and `write` is set."""
     place = path
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+    except PermissionError:
+        # In a folder that is closed to this user, such as another user's home: nobody here can say more.
+        return Folder(str(path), True, False)
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:

@@ -13,14 +13,25 @@ from xml.etree import ElementTree
 
 from indi_qsi.udevrules import FILE_NAME, GROUP
 from qsi_tools.doctor.command import ask, assignments
-from qsi_tools.doctor.facts import DriverFile, Folder, Power, Program, RuleFile, Service, System, User
+from qsi_tools.doctor.facts import (
+    DRIVER,
+    INDISERVER,
+    LAUNCHERS,
+    TOOL,
+    DriverFile,
+    Folder,
+    Power,
+    Program,
+    RuleFile,
+    Service,
+    System,
+    User,
+)
 from qsi_tools.doctor.ruletext import concerns_cameras
 
 # In udev's order: of two files with one name, the one in the earlier folder counts.
 RULE_FOLDERS = ("etc/udev/rules.d", "run/udev/rules.d", "usr/local/lib/udev/rules.d", "usr/lib/udev/rules.d")
 PACKAGES = ("indi-qsi-py", "indi-qsi", "libqsi7", "modemmanager")
-DRIVER, TOOL, INDISERVER = "indi_qsi_ccd", "indi-qsi", "indiserver"
-LAUNCHERS = ("kstars", "indi-web")
 UNIT = "indi-qsi.service"
 DRIVER_FILE = "share/indi/indi_qsi.xml"
 MACHINE_CODE = b"\x7fELF"

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from indi_qsi.bus import LIBUSB, Bus
-from qsi_tools.doctor.facts import DRIVERS, Camera, Hub, Node, Process, Usb
+from qsi_tools.doctor.facts import DRIVERS, INDISERVER, Camera, Hub, Node, Process, Usb
 from usbproto import discovery
 from usbproto.errors import QsiError
 from usbproto.models import VENDOR_ID, series_of
 
 DEVICES = "sys/bus/usb/devices"
 # Programs that hold cameras or stand between them and us, by the kernel's name for the process.
-INTERESTING = (*DRIVERS, "indiserver", "ModemManager")
+INTERESTING = (*DRIVERS, INDISERVER, "ModemManager")
 SELF_POWERED = 0x40  # in bmAttributes of a USB configuration
 
 

@@ -56,7 +56,9 @@ class Camera:
         return f"QSI {self.series} Series {self.serial or f'at USB {self.location}'}"
 
 
-DRIVERS = ("indi_qsi_ccd", "indi-qsi")  # our programs that hold cameras, by their processes' names
+# Programs, by the names of their files and processes.
+DRIVER, TOOL, INDISERVER, LAUNCHERS = "indi_qsi_ccd", "indi-qsi", "indiserver", ("kstars", "indi-web")
+DRIVERS = (DRIVER, TOOL)  # ours that hold cameras
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An INDI server. `others` are devices that are not ours; `asked` when the user named the address."""
+    """An INDI server. `others` are devices that are not ours; `asked` when the user named the address.
+
+    `local`: known to run on this machine. `problem`: why it is not reachable, or ended while it was asked.
+    """
 
     address: str
     reachable: bool

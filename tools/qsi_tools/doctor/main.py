@@ -26,10 +26,12 @@ from qsi_tools.doctor import (
 )
 from qsi_tools.doctor.facts import Facts, Server, Usb
 from qsi_tools.doctor.findings import COULD_NOT_LOOK, STATUS, worst
+from qsi_tools.output import let_go, tell
 from usbproto.errors import BadArgument
 
 HOME_MARK = "_HOME_"  # in UPLOAD_DIR: the home directory of the driver's user
 MAX_WIDTH = 110
+INTERRUPTED = 130  # as shells say it: 128 and SIGINT
 
 DESCRIPTION = """\
 Looks at everything between the camera and its pictures, and says what is wrong and what to do.
@@ -43,6 +45,7 @@ exit status:
   1  a warning: it works now, and may spoil a night
   2  a problem: no picture is possible, or something is in danger
   3  nothing bad was found, but not everything could be looked at; or the arguments make no sense
+130  interrupted
 
 The environment variable INDI_QSI_USB chooses another USB, as for the driver:
   INDI_QSI_USB=usbip:127.0.0.1:3240 qsi-doctor"""
@@ -69,7 +72,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--server",
         metavar="HOST:PORT",
-        help=f"the INDI server to ask (default {collect_server.DEFAULT})",
+        help=f"the INDI server to ask, or the path of its unix socket (default {collect_server.DEFAULT})",
     )
     parser.add_argument("--no-server", action="store_true", help="ask no INDI server")
     parser.add_argument(
@@ -97,15 +100,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = error.explain() if isinstance(error, BadArgument) else str(error)
         print(f"qsi-doctor: {told}", file=sys.stderr)
         return COULD_NOT_LOOK
+    except KeyboardInterrupt:
+        print("qsi-doctor: interrupted", file=sys.stderr)
+        return INTERRUPTED
     bus.close()
     results = checks.run(facts)
     if options.json:
-        sys.stdout.write(report.as_json(results, facts))
+        tell(report.as_json(results, facts), end="")
     else:
         terminal = sys.stdout.isatty()
         width = min(shutil.get_terminal_size().columns, MAX_WIDTH) if terminal else MAX_WIDTH
         colour = terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-        sys.stdout.write(report.text(results, width, colour=colour, quiet=options.quiet))
+        tell(report.text(results, width, colour=colour, quiet=options.quiet), end="")
+    let_go()
     return STATUS[worst(result.finding for result in results)]
 
 

@@ -79,7 +79,7 @@ class Access:
         for found in there:
             if found.problem is not None and (serial is not None or len(there) == 1):
                 raise found.problem  # it may well be the one that is meant
-        others = ", ".join(str(found.serial) for found in there)
+        others = ", ".join(found.serial or "one without a serial number" for found in there)
         if serial is not None:
             raise NoCamera(
                 f"No QSI camera with the serial number {serial} was found (attached: {others or 'none'})"
@@ -194,6 +194,13 @@ def holders(location: str, proc: Path = Path("/proc"), bus: Path = Path("/dev/bu
     found = []
     for entry in sorted(proc.glob("[0-9]*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError):  # it ended, or belongs to somebody else
-            if any(str(link.readlink()) == node for link in (entry / "fd").iterdir()):
+            if any(_target(link) == node for link in (entry / "fd").iterdir()):
                 found.append(f"{(entry / 'comm').read_text().strip()} ({entry.name})")
     return found
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except FileNotFoundError:
+        return ""  # closed meanwhile; the program may have others

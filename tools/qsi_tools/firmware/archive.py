@@ -16,7 +16,8 @@ import zlib
 from dataclasses import dataclass
 
 from qsi_tools.firmware import ihex
-from qsi_tools.firmware.errors import FileError
+from qsi_tools.firmware.errors import FileError, NoIdentity
+from qsi_tools.firmware.ihex import HexFile
 from qsi_tools.firmware.image import Image, Target, image_of
 
 MAX_FILE = ihex.MAX_TEXT  # bytes, zip or not
@@ -49,20 +50,44 @@ _DAMAGED = (
 
 
 @dataclass(frozen=True, slots=True)
+class HexText:
+    """A sound hex file, and where it was. `image` is None when it has none of ours; `sha256` of the text."""
+
+    name: str
+    file: HexFile
+    image: Image | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """An image, and where it was. `sha256` is that of the hex text."""
+    """An image, and where it was."""
 
     name: str
     image: Image
-    sha256: str
 
 
 def load(name: str, data: bytes) -> list[Found]:
     """The images of a file of this name. Raises `FileError`; inside a zip, it names the member."""
+    return images(read(name, data))
+
+
+def images(texts: list[HexText]) -> list[Found]:
+    """What may be written. Raises `NoIdentity` when any of them does not say for which camera it is."""
+    found = []
+    for text in texts:
+        if text.image is None:
+            raise NoIdentity(text.name if len(texts) > 1 else "the file")
+        found.append(Found(text.name, text.image))
+    return found
+
+
+def read(name: str, data: bytes) -> list[HexText]:
+    """The hex files in a file of this name, whatever they hold. Raises `FileError`, as `load` does."""
     if len(data) > MAX_FILE:
         raise FileError(f"the file has more than {MAX_FILE >> 20} MiB: this is no firmware file")
     if not data.startswith(_ZIP):
-        return [_found(name, data)]
+        return [_text(name, data)]
     try:
         members = _members(data)
     except _DAMAGED as error:
@@ -70,7 +95,7 @@ def load(name: str, data: bytes) -> list[Found]:
     found = []
     for member, text in members:
         try:
-            found.append(_found(member, text))
+            found.append(_text(member, text))
         except FileError as error:
             raise FileError(f"{member}: {error}") from error
     return found
@@ -84,8 +109,13 @@ def choose(found: list[Found], base_type: str, target: Target) -> Found | None:
     return fitting[0] if fitting else None
 
 
-def _found(name: str, text: bytes) -> Found:
-    return Found(name, image_of(ihex.parse(text)), hashlib.sha256(text).hexdigest())
+def _text(name: str, text: bytes) -> HexText:
+    file = ihex.parse(text)
+    try:
+        image = image_of(file)
+    except NoIdentity:
+        image = None
+    return HexText(name, file, image, hashlib.sha256(text).hexdigest())
 
 
 def _members(data: bytes) -> list[tuple[str, bytes]]:

@@ -62,7 +62,9 @@ def save(folder: Path, facts: Facts, data: bytes) -> Path:
         else:
             raise BackupError(f"{folder} has a hundred backups of this second already")
     except OSError as error:
-        raise BackupError(f"The backup could not be written to {folder}: {error.strerror}") from error
+        raise BackupError(
+            f"The backup could not be written to {folder}: {error.strerror or error}"
+        ) from error
     if read(path) != manifest | {"image": f"{name}.bin"}:
         raise BackupError(f"The backup {path} is not what was written", "Check the disk")
     return path

@@ -17,7 +17,8 @@ from qsi_tools.firmware.access import Access
 from qsi_tools.firmware.commands import Options, Tool
 from qsi_tools.firmware.errors import Exit, FileError, exit_status
 from qsi_tools.firmware.image import Target
-from qsi_tools.firmware.screen import Screen, let_go
+from qsi_tools.firmware.screen import Screen
+from qsi_tools.output import let_go
 from usbproto.errors import QsiError
 
 INTERRUPTED = 130  # as shells say it: 128 and SIGINT
@@ -32,7 +33,8 @@ Without a command, `qsi-firmware FILE` is `qsi-firmware plan FILE`: it tells wha
 
 Exit status:
   0  done
-  1  refused by a rule, or the file is not sound; the camera was not touched
+  1  refused by a rule, or the file is not sound or does not say for which camera it is; the camera was
+     not touched
   2  the command line was not understood
   3  no camera, no permission, or another program has it
   4  the exchange with the camera failed; nothing had been erased
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns the exit status."""
     logging.basicConfig(format="qsi-firmware: %(message)s", level=logging.ERROR)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and not given[0].startswith("-") and given[0] not in COMMANDS and Path(given[0]).exists():
+    if given and not given[0].startswith("-") and given[0] not in COMMANDS and _is_there(given[0]):
         given.insert(0, "plan")
     parsed = _parser().parse_args(given)
     try:
@@ -92,6 +94,13 @@ def run(command: str, access: Access, options: Options, screen: Screen | None = 
     if options.json:
         tool.show([], {"error": text, "status": int(status)})
     return int(status)
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:
+        return True  # in a folder that is closed to this user: reading it will say so
 
 
 def _options(parsed: argparse.Namespace) -> Options:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qsi_tools.firmware import archive, backups, recovery
+from qsi_tools.firmware import archive, backups, listing, recovery
 from qsi_tools.firmware import update as steps
 from qsi_tools.firmware.access import Access, Session, holders
 from qsi_tools.firmware.archive import Found as FoundImage
-from qsi_tools.firmware.errors import Differs, Exit, FileError, PlanRefused, exit_status
+from qsi_tools.firmware.archive import HexText
+from qsi_tools.firmware.errors import Differs, Exit, FileError, NoIdentity, PlanRefused, exit_status
 from qsi_tools.firmware.facts import Facts
 from qsi_tools.firmware.image import Image, Target
 from qsi_tools.firmware.journal import Journal, Standing
@@ -23,7 +24,7 @@ from qsi_tools.firmware.planning import Plan, Wish, plan
 from qsi_tools.firmware.screen import Screen
 from qsi_tools.firmware.signals import held_off
 from usbproto.discovery import Found
-from usbproto.errors import CameraInUse, NoCamera, QsiError
+from usbproto.errors import CameraInUse, QsiError
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +63,19 @@ class Tool:
         """The result: text, or JSON."""
         self.screen.result(json.dumps(data, indent=2) if self.options.json else "\n".join(lines))
 
-    def images(self) -> list[FoundImage]:
-        """What the file has. Raises `FileError`."""
+    def hex_texts(self) -> list[HexText]:
+        """What the file has, whether it says what it is for or not. Raises `FileError`."""
         assert self.options.file is not None
         try:
             with self.options.file.open("rb") as file:
                 data = file.read(archive.MAX_FILE + 1)
         except OSError as error:
-            raise FileError(f"{self.options.file} cannot be read: {error.strerror}") from error
-        return archive.load(self.options.file.name, data)
+            raise FileError(f"it cannot be read: {error.strerror or error}") from error
+        return archive.read(self.options.file.name, data)
+
+    def images(self) -> list[FoundImage]:
+        """What of it may be written. Raises `FileError`."""
+        return archive.images(self.hex_texts())
 
 
 # --- looking ---
@@ -138,15 +143,16 @@ def info(tool: Tool) -> int:
 
 def check(tool: Tool) -> int:
     """The file, and against the camera when there is exactly one, or one was named."""
-    found = tool.images()
-    lines, rows = [], []
-    for one in found:
-        image = one.image
-        lines += [f"{one.name}: sound", f"  {_describe(image)}", f"  SHA-256 {one.sha256}"]
-        rows.append(
-            {"name": one.name, "target": image.target.value, "model": image.base_type}
-            | {"version": image.version, "bytes": len(image.data), "sha256": one.sha256}
-        )
+    texts = tool.hex_texts()
+    lines, rows = listing.lines(texts), listing.rows(texts)
+    try:
+        found = archive.images(texts)
+    except NoIdentity as error:
+        # Nothing that a camera could be asked would tell more.
+        status = Exit.REFUSED
+        data = {"files": rows, "camera": None, "fits": None, "error": str(error), "status": int(status)}
+        tool.show([*lines, f"Not compared with a camera: {error}"], data)
+        return status
     facts, why = _camera_if_any(tool)
     if facts is None:
         tool.show(
@@ -165,10 +171,11 @@ def check(tool: Tool) -> int:
 
 
 def _camera_if_any(tool: Tool) -> tuple[Facts | None, str]:
+    """Its facts, or why there are none. Raises `QsiError` only for a camera that was named."""
     try:
         with tool.access.session(tool.access.find(tool.options.serial)) as session:
             return session.facts, ""
-    except (NoCamera, PlanRefused, CameraInUse) as error:
+    except QsiError as error:
         if tool.options.serial is not None:
             raise
         return None, str(error)
@@ -191,7 +198,11 @@ def backup(tool: Tool) -> int:
 
 
 def show_plan(tool: Tool) -> int:
-    files = tool.images()
+    texts = tool.hex_texts()
+    try:
+        files = archive.images(texts)
+    except NoIdentity as error:
+        return _no_plan(tool, texts, str(error))
     with tool.access.session(tool.access.find(tool.options.serial)) as session:
         image, made = _plan(tool, session, files)
     lines = [*_plan_lines(session.facts, image, made), "Nothing was done."]
@@ -199,11 +210,23 @@ def show_plan(tool: Tool) -> int:
     return Exit.REFUSED if made.refusals else Exit.DONE
 
 
+def _no_plan(tool: Tool, texts: list[HexText], reason: str) -> int:
+    """For a file that does not say what it is for: no camera need be asked."""
+    lines = [*listing.lines(texts), "", "It will not be done:", f"  - {reason}", "Nothing was done."]
+    data = {"camera": None, "file": None, "files": listing.rows(texts), "refusals": [reason]}
+    tool.show(lines, {**data, "steps": [], "notes": []})
+    return Exit.REFUSED
+
+
+def _image(tool: Tool, facts: Facts, files: list[FoundImage]) -> Image:
+    """The one for this camera; one that does not fit is refused by the plan, with the reason."""
+    return (archive.choose(files, facts.base_type, tool.options.target) or files[0]).image
+
+
 def _plan(tool: Tool, session: Session, files: list[FoundImage]) -> tuple[Image, Plan]:
     """`files` were read before the camera was opened: a bad file leaves it alone."""
     options, facts = tool.options, session.facts
-    fitting = archive.choose(files, facts.base_type, options.target)
-    image = (fitting or files[0]).image  # one that does not fit is refused by the plan, with the reason
+    image = _image(tool, facts, files)
     kept = backups.find(tool.backup_folder, facts)
     wish = Wish(
         image,
@@ -216,12 +239,8 @@ def _plan(tool: Tool, session: Session, files: list[FoundImage]) -> tuple[Image,
     return image, plan(facts, wish)
 
 
-def _describe(image: Image) -> str:
-    return f"{image.target.value} {image.version} for the {image.base_type}, {len(image.data)} bytes"
-
-
 def _plan_lines(facts: Facts, image: Image, made: Plan) -> list[str]:
-    lines = [f"Camera: {facts.model} {facts.serial}", f"File:   {_describe(image)}", ""]
+    lines = [f"Camera: {facts.model} {facts.serial}", f"File:   {listing.describe(image)}", ""]
     if made.refusals:
         lines += ["It will not be done:", *(f"  - {reason}" for reason in made.refusals)]
     else:
@@ -291,8 +310,8 @@ def verify(tool: Tool) -> int:
     """Reads back and compares; nothing is written, but the camera restarts."""
     files = tool.images()
     with tool.access.session(tool.access.find(tool.options.serial)) as session:
-        image, made = _plan(tool, session, files)
         facts = session.facts
+        image = _image(tool, facts, files)
         # What only speaks against writing does not speak against reading.
         wish = Wish(
             image,
@@ -314,7 +333,7 @@ def _confirm(tool: Tool, facts: Facts) -> None:
         typed = tool.screen.ask("Type the camera's serial number to go on:")
     if typed is None:
         raise PlanRefused("Nobody is there to confirm", f"Say --confirm {facts.serial}")
-    if typed != facts.serial:
+    if not typed or typed != facts.serial:  # an empty line is no confirmation, whatever the camera says
         raise PlanRefused(f"{typed!r} is not this camera's serial number ({facts.serial}): nothing was done")
 
 

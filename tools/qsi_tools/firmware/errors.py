@@ -28,6 +28,16 @@ class FileError(QsiError):
         self.line = line
 
 
+class NoIdentity(FileError):
+    """A sound hex file without our header, such as the vendor's: nobody can say which camera it is for."""
+
+    def __init__(self, subject: str = "the file") -> None:
+        super().__init__(
+            f"{subject} says neither for which model nor which version it is, so this program cannot use it "
+            "for an update"
+        )
+
+
 class PlanRefused(QsiError):
     """A rule forbids it, or the user did. Nothing was done."""
 

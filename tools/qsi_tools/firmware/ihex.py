@@ -69,6 +69,15 @@ class HexFile:
             elif record.kind is Kind.DATA:
                 yield base + record.address, record.data
 
+    def ranges(self) -> list[range]:
+        """The addresses that have data, ascending; what adjoins is one range."""
+        found: list[range] = []
+        for address, data in self.pieces():
+            joined = bool(found) and found[-1].stop == address
+            start = found.pop().start if joined else address
+            found.append(range(start, address + len(data)))
+        return found
+
 
 def build(file: HexFile) -> bytes:
     """The text of a file."""
@@ -131,6 +140,8 @@ def _record(line: bytes, number: int) -> Record:
     if not line.startswith(b":"):
         raise FileError("the line does not begin with a colon", number)
     digits = line[1:]
+    if _DIGITS.issuperset(digits.upper()) and not _DIGITS.issuperset(digits):
+        raise FileError("small letters; this program takes the digits 0 to 9 and A to F only", number)
     if not _DIGITS.issuperset(digits):
         raise FileError("the line has something else than the digits 0 to 9 and A to F", number)
     if len(digits) % 2 or len(digits) < 2 * _OVERHEAD:
@@ -181,7 +192,9 @@ class _Order:
         if record.address + length > SEGMENT:
             raise FileError("the record runs over the end of its 64 KiB", number)
         if start + length > MAX_ADDRESS:
-            raise FileError(f"address {start:08X} is beyond {MAX_ADDRESS:08X}", number)
+            raise FileError(
+                f"address {start:08X} is beyond the first MiB, all that this program takes", number
+            )
         if self.any_data and start < self._end:
             raise FileError(f"address {start:08X} overlaps what came before, or is out of order", number)
         self._end = start + length

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from enum import Enum
 
-from qsi_tools.firmware.errors import FileError
+from qsi_tools.firmware.errors import FileError, NoIdentity
 from qsi_tools.firmware.ihex import HexFile
 from usbproto.models import BASE_TYPES
 
@@ -54,21 +54,22 @@ def version_number(text: str) -> tuple[int, ...] | None:
 
 
 def image_of(file: HexFile) -> Image:
-    """Raises `FileError` when the file is not whole, or does not say what it is for."""
-    data = bytearray()
-    for address, piece in file.pieces():
-        if address != len(data):
-            raise FileError(f"there is a gap before address {address:08X}: the file is not whole")
-        data += piece
-    return read_image(bytes(data))
+    """Raises `NoIdentity` when the file does not say what it is for, `FileError` when it is not whole."""
+    data = b"".join(piece for _, piece in file.pieces())
+    first, *others = file.ranges()
+    if first.start or not data.startswith(MAGIC):
+        raise NoIdentity
+    if others:
+        raise FileError(f"there is a gap before address {others[0].start:08X}: the file is not whole")
+    return read_image(data)
 
 
 def read_image(data: bytes) -> Image:
-    """The image in these bytes. Raises `FileError`."""
-    if len(data) < HEADER.size or not data.startswith(MAGIC):
-        raise FileError(
-            "the file does not say for which camera it is (there is no QSIMAGE1 header): it cannot be written"
-        )
+    """The image in these bytes. Raises `NoIdentity`, `FileError`."""
+    if not data.startswith(MAGIC):
+        raise NoIdentity
+    if len(data) < HEADER.size:
+        raise FileError("the image stops within its header: the file is not whole")
     _, kind, base, version, length, checksum = HEADER.unpack_from(data)
     if length != len(data):
         raise FileError(f"the image says {length} bytes and has {len(data)}: the file is not whole")

@@ -172,6 +172,6 @@ def _told() -> Iterator[None]:
         yield
     except OSError as error:
         raise JournalError(
-            f"The journal cannot be written ({error.strerror})",
+            f"The journal cannot be written ({error.strerror or error})",
             "See that there is room, or say --state FOLDER",
         ) from error

@@ -49,6 +49,12 @@ def _known_model(facts: Facts, wish: Wish) -> str | None:
     return "the camera does not say which model it is, so nobody can say which file is for it"
 
 
+def _known_serial(facts: Facts, wish: Wish) -> str | None:
+    if facts.serial:
+        return None
+    return "the camera tells no serial number, so nobody can be sure that it is the right one"
+
+
 def _right_model(facts: Facts, wish: Wish) -> str | None:
     if not facts.base_type or wish.image.base_type == facts.base_type:
         return None
@@ -132,6 +138,7 @@ def _deliberate(facts: Facts, wish: Wish) -> str | None:
 
 RULES: tuple[Rule, ...] = (
     _known_model,
+    _known_serial,
     _right_model,
     _right_part,
     _has_part,

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import time
@@ -94,14 +93,3 @@ class Screen:
         with contextlib.suppress(OSError, ValueError):
             file.write(text)
             file.flush()
-
-
-def let_go() -> None:
-    """What nobody can read any more is dropped: Python would end with a status of its own (120) over it."""
-    for file in (sys.stdout, sys.stderr):
-        try:
-            file.flush()
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, file.fileno())
-            os.close(nowhere)

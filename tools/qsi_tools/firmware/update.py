@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 
-from qsi_tools.firmware.access import Access, Session
+from qsi_tools.firmware.access import Access, Session, read_eeprom
 from qsi_tools.firmware.dialect import Dialect, Loader
 from qsi_tools.firmware.errors import Differs, LoaderError
 from qsi_tools.firmware.facts import Facts
@@ -28,9 +28,7 @@ def update(session: Session, image: Image, journal: Journal, screen: Screen) -> 
         loader = enter(link, dialect, facts, journal, screen)
         _check_room(loader, image)
     except QsiError:
-        # Nothing was erased: the firmware may as well go on.
-        with contextlib.suppress(QsiError):
-            dialect.restart(link)
+        _leave(link, dialect)
         raise
     load(link, dialect, loader, image, journal, screen)
     journal.step(Step.RESTART)
@@ -45,6 +43,17 @@ def enter(link: Link, dialect: Dialect, facts: Facts, journal: Journal, screen: 
     dialect.enter(link)
     journal.step(Step.IDENTIFY)
     return identify(link, dialect, facts)
+
+
+def _leave(link: Link, dialect: Dialect) -> None:
+    """Nothing was erased: the firmware may as well go on, if it is the loader that runs.
+
+    That is found out by questions that any camera may be asked: the knock may not have been heard, or sent.
+    """
+    with contextlib.suppress(QsiError):
+        mark = dialect.recognise(lambda address, count: read_eeprom(link, address, count))
+        if mark is not None and mark.in_loader:
+            dialect.restart(link)
 
 
 def identify(link: Link, dialect: Dialect, facts: Facts) -> Loader:
@@ -101,8 +110,7 @@ def verify(session: Session, image: Image, journal: Journal, screen: Screen) -> 
     except Differs as error:
         different = error
     except QsiError:
-        with contextlib.suppress(QsiError):
-            dialect.restart(link)
+        _leave(link, dialect)
         raise
     restart(link, dialect, screen)
     with session.access.restarted(facts.serial) as running:

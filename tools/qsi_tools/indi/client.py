@@ -7,6 +7,7 @@ interrupted at one place.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import select
 import socket
@@ -39,7 +40,11 @@ class ClientError(Exception):
 
 
 class ServerGone(ClientError):
-    """There is no server, or not any more."""
+    """There is no server, or not any more. `reason` is why, in a few words that the text has too."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class TimedOut(ClientError):
@@ -74,15 +79,24 @@ def parse_address(text: str) -> tuple[str, int] | str:
 
 
 class Client:
-    """Connects at once; raises `ServerGone`. `stop` set ends every wait with `Interrupted`."""
+    """Connects at once; raises `ServerGone`, ValueError for what is no address.
 
-    def __init__(self, server: str = DEFAULT_SERVER, stop: Event | None = None) -> None:
+    `stop` set ends every wait with `Interrupted`; `connect_limit` is in s. `local`: it is on this machine.
+    """
+
+    def __init__(
+        self,
+        server: str = DEFAULT_SERVER,
+        stop: Event | None = None,
+        connect_limit: float = CONNECT_LIMIT,
+    ) -> None:
         self.server = server
         self.stop = stop or Event()
         self.model = Model(self._attached)
         self._reader = Reader()
         self._descriptors: list[int] = []
-        self._socket = _connect(server)
+        self._socket = _connect(server, connect_limit)
+        self.local = _is_local(self._socket)
 
     def __enter__(self) -> Client:
         return self
@@ -176,6 +190,8 @@ class Client:
             raise ValueError("the memory that it is in did not come")
         descriptor = self._descriptors.pop(0)
         try:
+            if os.fstat(descriptor).st_size < size:
+                raise ValueError("its memory is too short")
             # By position: the server's other clients have the same open file, and would go on where we end.
             data = os.pread(descriptor, size, 0)
         finally:
@@ -185,7 +201,7 @@ class Client:
         return data
 
     def _gone(self, reason: str) -> ServerGone:
-        return ServerGone(f"The INDI server at {self.server} is gone: {reason}")
+        return ServerGone(f"The INDI server at {self.server} is gone: {reason}", reason)
 
     # --- asking ---
 
@@ -250,15 +266,13 @@ def _because(vector: Vector) -> str:
     return f": {vector.message}" if vector.message else ""
 
 
-def _connect(server: str) -> socket.socket:
+def _connect(server: str, limit: float) -> socket.socket:
     address = parse_address(server)
     try:
         if isinstance(address, str):
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(CONNECT_LIMIT)
-            connection.connect(address)
+            connection = _connect_unix(address, limit)
         else:
-            connection = socket.create_connection(address, CONNECT_LIMIT)
+            connection = socket.create_connection(address, limit)
             # A computer that was switched off says nothing; this finds out within a minute.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in (
@@ -267,10 +281,34 @@ def _connect(server: str) -> socket.socket:
                 (socket.TCP_KEEPCNT, 3),
             ):
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a host name such as "pi..local"
+        reason = getattr(error, "strerror", None) or str(error)
         raise ServerGone(
-            f"No INDI server answers at {server}: {error.strerror or error}. "
-            "Is it running there (indi-qsi serve, or indiserver), and may others reach it?"
+            f"No INDI server answers at {server}: {reason}. "
+            "Is it running there (indi-qsi serve, or indiserver), and may others reach it?",
+            reason,
         ) from error
     connection.settimeout(SEND_LIMIT)
     return connection
+
+
+def _connect_unix(path: str, limit: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(limit)
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_local(connection: socket.socket) -> bool:
+    """By a unix socket, a loopback address, or our own address in the network."""
+    if connection.family == socket.AF_UNIX:
+        return True
+    try:
+        here, there = connection.getsockname()[0], connection.getpeername()[0]
+    except OSError:
+        return False  # it is gone again already
+    return here == there or ipaddress.ip_address(there).is_loopback

@@ -7,11 +7,12 @@ import zlib
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from indi_qsi.wire.messages import Kind, State
 from indi_qsi.wire.numbers import parse_number
-from qsi_tools.indi.reader import Member, Message
+from qsi_tools.indi.reader import MAX_MESSAGE, Member, Message
 
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
@@ -136,6 +137,7 @@ class Model:
         attributes = message.attributes
         vector = self.vector(attributes.get("device", ""), attributes.get("name", ""))
         if vector is None:
+            self._pass_over(message)
             return
         blobs = []
         for member in message.members:
@@ -151,6 +153,13 @@ class Model:
             self._picture(vector, member)
         self._changed(vector)
 
+    def _pass_over(self, message: Message) -> None:
+        """Of a vector that is not defined. What is attached goes too, or the next picture would get it."""
+        for member in message.members:
+            if member.attributes.get("attached") == "true":
+                with suppress(OSError, ValueError):
+                    self._attached(0)
+
     def _changed(self, vector: Vector) -> None:
         for listener in self.on_vector:
             listener(vector)
@@ -163,7 +172,7 @@ class Model:
             else:
                 data = b64decode(member.text)
             if format.endswith(_DEFLATED):
-                data, format = zlib.decompress(data), format.removesuffix(_DEFLATED)
+                data, format = _inflated(data), format.removesuffix(_DEFLATED)
         except (Base64Error, KeyError, ValueError, zlib.error, OSError) as error:
             self._tell(Note(vector.device, f"{vector.name}: what came is broken: {error}"))
             return
@@ -171,6 +180,15 @@ class Model:
             blob = Blob(vector.device, vector.name, member.attributes.get("name", ""), format, data)
             for listener in self.on_blob:
                 listener(blob)
+
+
+def _inflated(data: bytes) -> bytes:
+    """Raises `zlib.error`, ValueError: for no more than a server may send in any other way."""
+    inflate = zlib.decompressobj()
+    content = inflate.decompress(data, MAX_MESSAGE)
+    if not inflate.eof:
+        raise ValueError("it is cut, or too large")
+    return content
 
 
 def _limits(member: Member) -> tuple[float, float] | None:

@@ -19,6 +19,7 @@ from qsi_tools.arguments import add_server, checked, number, whole
 from qsi_tools.extras import Missing as MissingLibrary
 from qsi_tools.indi.client import Client, ClientError
 from qsi_tools.indi.model import Blob
+from qsi_tools.output import let_go, tell
 from qsi_tools.snap import files
 from qsi_tools.snap.display import Display, make_display
 from qsi_tools.snap.request import FRAME_TYPES, Request, parse_binning, parse_frame, parse_setting
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["exit"], result["error"] = exits.INTERRUPTED, "interrupted twice: the camera was left as it is"
     result["ok"] = result["exit"] == exits.DONE
     if result["error"]:
-        print(f"qsi-snap: {result['error']}", file=sys.stderr)
+        tell(f"qsi-snap: {result['error']}", sys.stderr)
     if options.json:
-        print(json.dumps(result))
+        tell(json.dumps(result))
+    let_go()
     return int(result["exit"])
 
 
@@ -98,17 +100,17 @@ def _keep(blob: Blob, options: argparse.Namespace, facts: dict[str, str], displa
     path = files.save(blob.data, pattern, facts, blob.format or ".fits")
     picture: dict[str, Any] = {"file": str(path), "preview": None, "bytes": len(blob.data)}
     if not blob.format.startswith(".fit"):
-        display.say(f"  {path.name}: not measured, because it is no FITS file but {blob.format}")
+        display.say(f"  {path.name}: not measured, because it is no FITS file but {blob.format or 'unnamed'}")
         return picture
     from qsi_tools.snap.measure import measure, open_picture
 
     display.show("measuring")
     try:
         pixels, header = open_picture(blob.data)
-    except (ValueError, OSError) as error:
-        display.say(f"  {path.name}: saved as it came, but it cannot be read: {error}")
+        measurement = measure(pixels, header, facts["type"] in STARS_IN and not options.no_stars)
+    except Exception as error:  # whatever large libraries make of odd data: the series goes on
+        display.say(f"  {path.name}: saved as it came, but it cannot be measured: {error}")
         return picture
-    measurement = measure(pixels, header, facts["type"] in STARS_IN and not options.no_stars)
     picture |= asdict(measurement)
     if measurement.missing:
         display.say(f"  no stars and no FWHM: {measurement.missing}")

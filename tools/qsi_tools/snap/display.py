@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from qsi_tools.extras import Missing, need
+from qsi_tools.output import tell
 
 # Where nobody watches, news of the same phase come at this rate: a log stays readable.
 LINE_INTERVAL = 10.0  # s
@@ -68,10 +69,10 @@ class Lines:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
+            tell(text, sys.stderr)
 
     def result(self, text: str) -> None:
-        print(text, flush=True)
+        tell(text)
 
 
 class Bar:
@@ -120,4 +121,4 @@ class Bar:
         if sys.stdout.isatty():
             self.say(text)  # above the bar, which is on the same terminal
         else:
-            print(text, flush=True)
+            tell(text)

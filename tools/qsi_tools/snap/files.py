@@ -47,6 +47,7 @@ def save(data: bytes, pattern: str, facts: Mapping[str, str], extension: str) ->
 
     Raises OSError.
     """
+    extension = _UNFIT.sub("_", extension)  # a server names it, and is not to choose a folder
     folder = Path(fill(pattern, facts, 1)).parent
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=folder, prefix=".qsi-snap-", suffix=".part", delete=False) as file:

@@ -115,6 +115,9 @@ def _stars(pixels: Pixels, header: Any, median: float) -> tuple[int, float | Non
 
 
 def without_mosaic(pixels: Pixels) -> Pixels:
+    """Four pixels become one. A single row or column stays as it is."""
+    if min(pixels.shape) < 2:
+        return pixels
     height, width = (length // 2 * 2 for length in pixels.shape)
     blocks: Pixels = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2)
     mean: Pixels = blocks.mean(axis=(1, 3), dtype=np.float32)

@@ -170,12 +170,15 @@ class Session:
         if limit is None:
             ramp = self.number("CCD_TEMP_RAMP", "RAMP_SLOPE") or 0.0
             limit = limits.cooling_limit(start, target, ramp)
-        near = request.tolerance
         low, high = vector.limits.get("CCD_TEMPERATURE_VALUE", (-273.15, 100.0))
         if not low <= target <= high:
             raise Alert(f"{self.device} cannot be cooled to {target:g} °C; valid range {low:g}..{high:g} °C")
 
+        near = request.tolerance
+
         def show() -> None:
+            if self._there("CCD_TEMPERATURE") is None:
+                raise Alert(f"{self.device} was disconnected while it was cooled")
             now = self.number("CCD_TEMPERATURE", "CCD_TEMPERATURE_VALUE")
             if now is not None:
                 power = self.number("CCD_COOLER_POWER", "CCD_COOLER_VALUE")
@@ -196,8 +199,9 @@ class Session:
             )
         except TimedOut:
             now = self.number("CCD_TEMPERATURE", "CCD_TEMPERATURE_VALUE")
+            at = f"{now:.1f} °C" if now is not None else "an unknown temperature"
             raise TimedOut(
-                f"{self.device} has not reached {target:g} °C within {limit:.0f} s, it is at {now:.1f} °C; "
+                f"{self.device} has not reached {target:g} °C within {limit:.0f} s, it is at {at}; "
                 "it goes on cooling. A higher temperature, the fan at full speed, or --cooling-limit help"
             ) from None
 
@@ -207,20 +211,20 @@ class Session:
     def as_files_to_us(self) -> Iterator[None]:
         """Meanwhile pictures come as FITS files to this program; afterwards as they did before."""
         before: list[tuple[Vector, str]] = []
-        for name, unfit, fit in (
-            ("UPLOAD_MODE", "UPLOAD_LOCAL", "UPLOAD_BOTH"),
-            ("CCD_TRANSFER_FORMAT", "FORMAT_NATIVE", "FORMAT_FITS"),
-            ("CCD_FAST_TOGGLE", "INDI_ENABLED", "INDI_DISABLED"),
-        ):
-            vector = self._there(name)
-            if vector is not None and vector.on(unfit) and fit in vector.values:
-                set_switch(self._client, vector, fit)
-                before.append((vector, unfit))
         try:
+            for name, unfit, fit in (
+                ("UPLOAD_MODE", "UPLOAD_LOCAL", "UPLOAD_BOTH"),
+                ("CCD_TRANSFER_FORMAT", "FORMAT_NATIVE", "FORMAT_FITS"),
+                ("CCD_FAST_TOGGLE", "INDI_ENABLED", "INDI_DISABLED"),
+            ):
+                vector = self._there(name)
+                if vector is not None and vector.on(unfit) and fit in vector.values:
+                    before.append((vector, unfit))
+                    set_switch(self._client, vector, fit)
             yield
         finally:
-            with suppress(ClientError):  # what went wrong before is what the user has to know
-                for vector, element in before:
+            for vector, element in before:
+                with suppress(ClientError):  # what went wrong before is what the user has to know
                     set_switch(self._client, vector, element)
 
     def expose(self, request: Request, number: int) -> Blob:

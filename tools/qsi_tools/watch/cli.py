@@ -17,6 +17,7 @@ from qsi_tools.arguments import add_server, number
 from qsi_tools.extras import Missing as MissingLibrary
 from qsi_tools.extras import need
 from qsi_tools.indi.client import ClientError, Interrupted
+from qsi_tools.output import let_go
 from qsi_tools.watch.log import BadLog, Log, read
 from qsi_tools.watch.views import Lines, Screen, View
 from qsi_tools.watch.watcher import Watcher
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status, text = exits.code(error), str(error)
     except (BadLog, MissingLibrary, ValueError) as error:
         status, text = exits.FAILED, str(error)
+    except BrokenPipeError:  # whoever read the lines has seen enough
+        let_go()
+        return exits.DONE
     except OSError as error:
         status, text = exits.FAILED, f"{error.filename or 'the log'}: {error.strerror or error}"
     except KeyboardInterrupt:
