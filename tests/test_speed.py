@@ -16,7 +16,7 @@ from indi_qsi.device.plate import FITS, Plate
 from indi_qsi.fits import BLOCK
 from tests.bench.limits import copies
 from tests.bench.report import median
-from tests.end_to_end.workbench import connected, happened
+from tests.support.workbench import connected, happened
 from usbproto import discovery, ftdi
 from usbproto.camera import Exposure, Image
 from usbproto.capabilities import FileCache

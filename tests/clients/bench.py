@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.end_to_end.rig import DEVICE, IndiClient, Server, Sim, opened, stand_alone
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, IndiClient, Server, Sim, opened, stand_alone
 
 # A frame that takes a moment to transfer, whatever the sensor.
 SMALL = {"X": 0, "Y": 0, "WIDTH": 320, "HEIGHT": 200}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clients.bench import POLLING, SMALL, Witness, bench
-from tests.end_to_end.rig import Server, Sim, stand_alone
+from tests.support.rig import Server, Sim, stand_alone
 
 # Its shutter and its filter wheel need no half seconds.
 SPEED = 10.0

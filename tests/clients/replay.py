@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 
 from tests.clients.bench import GUIDE, Witness, number
 from tests.clients.sessions import Sent
-from tests.end_to_end.rig import opened
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import opened
 
 # Sent before the camera is there.
 EARLY = ("CONNECTION", "CONFIG_PROCESS")

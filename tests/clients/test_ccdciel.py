@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tests.clients.bench import SMALL, Witness, bench, number
 from tests.clients.conftest import Bench
-from tests.end_to_end.rig import Server, Sim, opened
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import Server, Sim, opened
 
 
 def test_c1_config_process_is_there_before_connecting(unconnected: tuple[Sim, Server]) -> None:

@@ -20,8 +20,8 @@ from tests.clients.bench import POLLING, Witness
 from tests.docs import pages
 from tests.docs.pages import ROOT
 from tests.docs.shell import BASH, CLIENTS, wrap
-from tests.end_to_end.rig import Server, Sim, opened, stand_alone
-from tests.indi.indi_support import PATIENCE, eventually, values
+from tests.support.indi import PATIENCE, eventually, values
+from tests.support.rig import Server, Sim, opened, stand_alone
 
 PORT = "7624"
 COLOUR = "620cws"

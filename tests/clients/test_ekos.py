@@ -20,8 +20,8 @@ import pytest
 
 from tests.clients.bench import GUIDE, SMALL, Witness, bench, number
 from tests.clients.conftest import Bench
-from tests.end_to_end.rig import DEVICE, Server, Sim, opened, stand_alone
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, Server, Sim, opened, stand_alone
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,8 +19,8 @@ import pytest
 
 from tests.clients.bench import GUIDE, LASTING, SMALL, Witness, bench, number
 from tests.clients.conftest import Bench
-from tests.end_to_end.rig import DEVICE, Server, Sim, opened
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, Server, Sim, opened
 
 NS, WE = GUIDE
 

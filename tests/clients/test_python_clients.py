@@ -16,8 +16,8 @@ import pytest
 from indi_qsi.propertydocs import REVEALING
 from tests.clients.bench import SMALL, Witness
 from tests.device.test_every_property import LASTING, NOT_SET, kind_of, other_values
-from tests.end_to_end.rig import DEVICE, Server, Sim, under_indiserver
-from tests.indi.indi_support import PATIENCE, values
+from tests.support.indi import PATIENCE, values
+from tests.support.rig import DEVICE, Server, Sim, under_indiserver
 
 Step = tuple[str, dict[str, str], list[str]]
 FINAL = ["Idle", "Ok", "Alert"]

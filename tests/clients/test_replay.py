@@ -11,7 +11,7 @@ import pytest
 from tests.clients.bench import POLLING, Witness
 from tests.clients.replay import Replay
 from tests.clients.sessions import load
-from tests.end_to_end.rig import DEVICE, Sim, stand_alone, under_indiserver
+from tests.support.rig import DEVICE, Sim, stand_alone, under_indiserver
 
 GUIDER = f"{DEVICE} Guider"
 # Session -> recorded device -> ours, and how many requests and pictures there must be in the end. Left out are:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.bench import SMALL, Witness, number
-from tests.end_to_end.rig import DEVICE, Sim, opened, stand_alone, under_indiserver
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, Sim, opened, stand_alone, under_indiserver
 
 
 @pytest.mark.parametrize("server_kind", [under_indiserver, stand_alone])

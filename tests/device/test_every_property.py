@@ -28,8 +28,8 @@ from indi_qsi.wire.limits import MAX_NAME
 from indi_qsi.wire.messages import Problem
 from indi_qsi.wire.parser import Parser
 from tests.clients.bench import Witness
-from tests.end_to_end.rig import stand_alone
-from tests.indi.indi_support import RecordingLink, eventually, request, values
+from tests.support.indi import RecordingLink, eventually, request, values
+from tests.support.rig import stand_alone
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "properties.md"

@@ -14,7 +14,7 @@ from indi_qsi.device import guider
 from indi_qsi.device.guider import NORTH_SOUTH, WEST_EAST, GuidePort, GuiderSubject
 from indi_qsi.device.worker import CameraThread, Priority
 from indi_qsi.properties import Device, Hub
-from tests.indi.indi_support import PATIENCE, RecordingLink, eventually, request, values
+from tests.support.indi import PATIENCE, RecordingLink, eventually, request, values
 from usbproto.errors import Disconnected, TimedOut
 from usbproto.relays import Direction
 

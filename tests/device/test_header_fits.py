@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from indi_qsi.fits import BLOCK, COMMENTARY, Card, printable, render_header
-from tests.end_to_end.rig import opened
+from tests.support.rig import opened
 
 
 def header_of(cards: Iterable[Card]) -> fits.Header:

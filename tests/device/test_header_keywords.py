@@ -14,7 +14,7 @@ from indi_qsi.properties import Device, Hub, State
 from indi_qsi.wire.messages import Kind, NewVector
 from tests.device.test_header_cards import FACTS, replace, written
 from tests.device.test_header_fits import header_of
-from tests.indi.indi_support import RecordingLink
+from tests.support.indi import RecordingLink
 
 
 class World:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from indi_qsi.device.sky import DAY, TT_MINUS_UTC, airmass, horizontal, sexagesimal, to_j2000
-from tests.indi.indi_support import PATIENCE
+from tests.support.indi import PATIENCE
 
 ARCSEC = 1 / 3600
 

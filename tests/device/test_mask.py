@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from indi_qsi.device.mask import MAX_FILE, MAX_PIXELS, check_points, parse_points, read_points
-from tests.end_to_end.workbench import Observer, Update, connected
-from tests.indi.indi_support import values
+from tests.support.indi import values
+from tests.support.workbench import Observer, Update, connected
 from usbproto.errors import BadArgument
 from usbproto.frames import Array
 

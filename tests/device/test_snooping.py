@@ -18,7 +18,7 @@ from indi_qsi.device.snooping import (
 )
 from indi_qsi.properties import Device, Hub, Vector
 from indi_qsi.wire.messages import DelProperty, Kind, NewVector, SnoopedVector, State
-from tests.indi.indi_support import RecordingLink, request
+from tests.support.indi import RecordingLink, request
 
 
 def said(

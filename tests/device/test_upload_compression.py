@@ -17,7 +17,7 @@ from indi_qsi import fits
 from indi_qsi.device import compression
 from indi_qsi.device.compression import CompressionError, pack, units
 from indi_qsi.links.frame import Frame
-from tests.indi.indi_support import eventually
+from tests.support.indi import eventually
 from usbproto.frames import Pixels, ZeroAdjustment
 
 needs_fpack = pytest.mark.skipif(

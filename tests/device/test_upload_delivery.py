@@ -17,7 +17,7 @@ from indi_qsi.device.upload import DIRECTORY, PATH, Mode, UploadSubject
 from indi_qsi.fits import Card
 from indi_qsi.properties import Device, Hub, State
 from indi_qsi.wire.messages import Kind, NewVector
-from tests.indi.indi_support import RecordingLink, eventually, values
+from tests.support.indi import RecordingLink, eventually, values
 from usbproto.camera import Exposure, Image
 from usbproto.errors import QsiError
 from usbproto.frames import Geometry, ZeroAdjustment, decode

@@ -36,7 +36,7 @@ from indi_qsi.device.files import (
     resolve,
     save,
 )
-from tests.indi.indi_support import PATIENCE, ROOT, eventually
+from tests.support.indi import PATIENCE, ROOT, eventually
 from usbproto.errors import BadArgument
 
 NIGHT = datetime(2026, 3, 29, 1, 59, 59, 999_900)

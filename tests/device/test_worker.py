@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from indi_qsi.device.worker import CameraThread, Priority
-from tests.indi.indi_support import PATIENCE, eventually
+from tests.support.indi import PATIENCE, eventually
 from usbproto.errors import Disconnected
 
 

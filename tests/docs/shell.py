@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.docs.pages import ROOT
-from tests.end_to_end.rig import PROGRAMS
-from tests.indi.indi_support import PATIENCE
+from tests.support.indi import PATIENCE
+from tests.support.rig import PROGRAMS
 
 # Program -> the arguments that go before those of the document.
 CLIENTS = dict.fromkeys(("indi_setprop", "indi_getprop", "indi_eval"), "-p {port}")

@@ -13,8 +13,8 @@ import pytest
 from tests.docs.claims import CLAIMS, Given, Not, Run, Serve, Test
 from tests.docs.pages import ROOT, SHELL, Block, blocks, indented, pages, parse
 from tests.docs.shell import Serving, Shell
-from tests.end_to_end.rig import DEVICE, answers
-from tests.indi.indi_support import PATIENCE, free_port
+from tests.support.indi import PATIENCE, free_port
+from tests.support.rig import DEVICE, answers
 
 STORIES = sorted({claim.page for claim in CLAIMS if isinstance(claim, Run | Serve)})
 # A page may start several servers, each with the Python of the driver.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.end_to_end.rig import Server, Sim, stand_alone, under_indiserver
-from tests.indi.indi_support import eventually
+from tests.support.indi import eventually
+from tests.support.rig import Server, Sim, stand_alone, under_indiserver
 
 HERE = f"tests/docs/{Path(__file__).name}"
 # Variable -> the test that sets it. A variable of the table that is missing here fails.

@@ -15,8 +15,8 @@ import numpy as np
 
 from tests.ekos.desktop import Desktop
 from tests.ekos.ekos import Ekos
-from tests.end_to_end.rig import DEVICE, IndiClient, Server, Sim, under_indiserver
-from tests.indi.indi_support import eventually
+from tests.support.indi import eventually
+from tests.support.rig import DEVICE, IndiClient, Server, Sim, under_indiserver
 from usbproto.frames import adjust_zero, zero_adjustment
 from usbproto.simulator.darkroom import Frame
 

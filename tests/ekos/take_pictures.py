@@ -16,7 +16,7 @@ from tests.ekos.desktop import SERVICE, Desktop, wait_until
 from tests.ekos.ekos import JOB_LIMIT, Ekos
 from tests.ekos.observatory import Camera
 from tests.ekos.sequence import Job
-from tests.end_to_end.rig import DEVICE, under_indiserver
+from tests.support.rig import DEVICE, under_indiserver
 
 MODEL = "683wsg"
 COLOURS = 96  # are enough for windows and grey stars, and make small files

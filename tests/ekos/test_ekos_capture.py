@@ -14,7 +14,7 @@ from tests.ekos.ekos import JOB_LIMIT, Ekos
 from tests.ekos.observatory import Camera
 from tests.ekos.sequence import Job
 from tests.ekos.settings import MAX_TEMPERATURE_DIFFERENCE
-from tests.end_to_end.rig import DEVICE, opened
+from tests.support.rig import DEVICE, opened
 
 pytestmark = pytest.mark.ekos
 

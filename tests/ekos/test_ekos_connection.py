@@ -9,7 +9,7 @@ from tests.ekos.ekos import Ekos
 from tests.ekos.observatory import Camera, Observatory
 from tests.ekos.sequence import Job
 from tests.ekos.test_ekos_capture import compare
-from tests.indi.indi_support import values
+from tests.support.indi import values
 
 pytestmark = pytest.mark.ekos
 

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.end_to_end.rig import PROGRAMS
-from tests.end_to_end.workbench import Observer
-from tests.indi.indi_support import PATIENCE
+from tests.support.indi import PATIENCE
+from tests.support.rig import PROGRAMS
+from tests.support.workbench import Observer
 
 
 class LoneDriver(Observer):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.rig import Server, Sim, stand_alone
-from tests.end_to_end.workbench import Observer, connected, wait_event
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import Server, Sim, stand_alone
+from tests.support.workbench import Observer, connected, wait_event
 from usbproto.simulator.camera import SimulatedCamera
 
 SPEED = 1000.0  # of the simulated camera: a heat sink takes minutes to get warm

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.end_to_end.rig import DEVICE, IndiClient, Server, Sim, opened, under_indiserver
-from tests.indi.indi_support import PATIENCE, eventually, values
+from tests.support.indi import PATIENCE, eventually, values
+from tests.support.rig import DEVICE, IndiClient, Server, Sim, opened, under_indiserver
 from tests.vm import page
 
 REMOTE = "telescope.local:7624"  # as the page for the Raspberry Pi calls it

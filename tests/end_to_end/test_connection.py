@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.rig import (
+from tests.support.indi import PATIENCE, eventually, values
+from tests.support.rig import (
     DEVICE,
     IndiClient,
     Process,
@@ -18,7 +19,6 @@ from tests.end_to_end.rig import (
     stand_alone,
     under_indiserver,
 )
-from tests.indi.indi_support import PATIENCE, eventually, values
 
 
 def refusal(client: IndiClient) -> str:

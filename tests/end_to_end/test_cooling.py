@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.rig import Server, Sim, stand_alone
-from tests.end_to_end.workbench import Observer, Update, happened, wait_event
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import Server, Sim, stand_alone
+from tests.support.workbench import Observer, Update, happened, wait_event
 
 VALUE = "CCD_TEMPERATURE_VALUE"
 SPEED = 300.0  # of the simulated camera: a cool-down takes minutes

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.rig import DEVICE, IndiClient, Server, Sim, stand_alone
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, IndiClient, Server, Sim, stand_alone
 
 GUIDER = f"{DEVICE} Guider"
 

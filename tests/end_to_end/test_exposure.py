@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import pytest
 
-from tests.end_to_end.rig import DEVICE, IndiClient, Server, Sim, stand_alone
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, IndiClient, Server, Sim, stand_alone
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.end_to_end.rig import Server, Sim, stand_alone
-from tests.end_to_end.workbench import Observer, happened, wait_event
-from tests.indi.indi_support import eventually
+from tests.support.indi import eventually
+from tests.support.rig import Server, Sim, stand_alone
+from tests.support.workbench import Observer, happened, wait_event
 
 
 @pytest.fixture(scope="module")

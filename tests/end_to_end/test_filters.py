@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.rig import Server, Sim, stand_alone
-from tests.end_to_end.workbench import Observer, Update, connected, happened, wait_event
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import Server, Sim, stand_alone
+from tests.support.workbench import Observer, Update, connected, happened, wait_event
 
 SPEED = 6.0  # of the simulated camera: the wheel takes 0.7 s a slot
 

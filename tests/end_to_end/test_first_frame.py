@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.end_to_end.rig import (
+from tests.support.indi import PATIENCE, eventually
+from tests.support.rig import (
     DEVICE,
     IndiClient,
     Server,
@@ -21,7 +22,6 @@ from tests.end_to_end.rig import (
     stand_alone,
     under_indiserver,
 )
-from tests.indi.indi_support import PATIENCE, eventually
 
 SERVERS = pytest.mark.parametrize("server_kind", [under_indiserver, stand_alone])
 CLIENTS = Path(__file__).parent

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.rig import DEVICE, Server, Sim, stand_alone, under_indiserver
-from tests.end_to_end.workbench import Observer, Update, connected, happened, wait_event
-from tests.indi.indi_support import eventually
+from tests.support.indi import eventually
+from tests.support.rig import DEVICE, Server, Sim, stand_alone, under_indiserver
+from tests.support.workbench import Observer, Update, connected, happened, wait_event
 
 NS, WE = "TELESCOPE_TIMED_GUIDE_NS", "TELESCOPE_TIMED_GUIDE_WE"
 # The events of the camera and the updates of the driver have clocks in different processes of a busy machine.

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from indi_qsi.device.sky import to_j2000
-from tests.end_to_end.rig import DEVICE, IndiClient, Server, Sim, answers, stand_alone, under_indiserver
-from tests.indi.indi_support import eventually, free_port, values
+from tests.support.indi import eventually, free_port, values
+from tests.support.rig import DEVICE, IndiClient, Server, Sim, answers, stand_alone, under_indiserver
 
 MOUNT, FOCUSER = "Telescope Simulator", "Focuser Simulator"
 ROTATOR, WHEEL, METER = "Rotator Simulator", "Filter Simulator", "SQM Simulator"

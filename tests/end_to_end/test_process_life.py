@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.lone_driver import LoneDriver
-from tests.end_to_end.rig import Process, Sim, answers
-from tests.end_to_end.workbench import Observer, wait_event
-from tests.indi.indi_support import eventually, free_port, values
+from tests.support.indi import eventually, free_port, values
+from tests.support.rig import Process, Sim, answers
+from tests.support.workbench import Observer, wait_event
 
 SYS_TGKILL = {"x86_64": 234, "aarch64": 131}  # a signal for one thread; Python has no name for it
 

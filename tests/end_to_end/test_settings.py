@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.end_to_end.rig import Server, Sim, stand_alone
-from tests.end_to_end.workbench import Observer, connected, happened, wait_event
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import Server, Sim, stand_alone
+from tests.support.workbench import Observer, connected, happened, wait_event
 from usbproto.capabilities import Capabilities, FileCache
 from usbproto.packets import AltMode, Features, TriggerMode
 

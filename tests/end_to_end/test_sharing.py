@@ -6,8 +6,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.end_to_end.rig import PROGRAMS, IndiClient, Sim, stand_alone
-from tests.indi.indi_support import PATIENCE, eventually
+from tests.support.indi import PATIENCE, eventually
+from tests.support.rig import PROGRAMS, IndiClient, Sim, stand_alone
 
 
 def test_two_servers_on_one_port(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ import pytest
 from astropy.io import fits
 
 from indi_qsi.device import compression
-from tests.end_to_end.rig import DEVICE, PROGRAMS, IndiClient, Server, Sim, opened, stand_alone
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, PROGRAMS, IndiClient, Server, Sim, opened, stand_alone
 
 needs_fpack = pytest.mark.skipif(
     not compression.available(), reason="fpack (Debian's libcfitsio-bin) is not installed"

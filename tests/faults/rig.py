@@ -26,7 +26,7 @@ from indi_qsi.properties import Hub
 from indi_qsi.properties.ports import BlobItem
 from indi_qsi.wire.messages import BlobPolicy, Problem
 from indi_qsi.wire.parser import Parser
-from tests.end_to_end.rig import opened
+from tests.support.rig import opened
 from usbproto.frames import adjust_zero, zero_adjustment
 from usbproto.packets import CameraState
 from usbproto.simulator.backend import SimulatorBackend

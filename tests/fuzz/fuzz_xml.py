@@ -21,7 +21,7 @@ from indi_qsi.wire import limits
 from indi_qsi.wire.messages import Message, NewVector, Problem, SnoopedVector
 from indi_qsi.wire.numbers import parse_number
 from indi_qsi.wire.parser import Parser
-from tests.indi.indi_support import RecordingLink
+from tests.support.indi import RecordingLink
 
 SEEDS = (
     b"<getProperties version='1.7' device='D' name='N'/>",

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from indi_qsi.links.server import MAX_LINKS
-from tests.end_to_end.rig import DEVICE, PROGRAMS, IndiClient, Process, Server, Sim, opened, stand_alone
-from tests.end_to_end.workbench import Observer
-from tests.indi.indi_support import PATIENCE, eventually
+from tests.support.indi import PATIENCE, eventually
+from tests.support.rig import DEVICE, PROGRAMS, IndiClient, Process, Server, Sim, opened, stand_alone
+from tests.support.workbench import Observer
 
 FRAMES = 50
 SPEED = 20.0  # of the camera, so that it is the driver that has to be quick

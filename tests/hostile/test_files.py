@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.rig import DEVICE, Sim, stand_alone
-from tests.end_to_end.workbench import Observer
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import DEVICE, Sim, stand_alone
+from tests.support.workbench import Observer
 
 CONFIG, MEMORY, CAPABILITIES = f"{DEVICE}_config.xml", "qsi-cameras.json", "qsi-capabilities.json"
 SERIAL = "00683001"

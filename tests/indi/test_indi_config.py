@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from indi_support import RecordingLink
 
 from indi_qsi.properties import (
     Device,
@@ -23,6 +22,7 @@ from indi_qsi.properties import (
 from indi_qsi.properties import config as config_module
 from indi_qsi.properties.config import MAX_BROKEN, MAX_FILE, Config, ConfigError
 from indi_qsi.wire.messages import Kind, NewVector
+from tests.support.indi import RecordingLink
 
 ONE = NewVector(Kind.NUMBER, "QSI CCD", "N", (("A", "1.5"), ("B", "2.0")))
 TWO = NewVector(Kind.TEXT, "QSI CCD", "T", (("A", "Hα <&> 'x'"),))

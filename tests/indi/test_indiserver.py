@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from indi_support import DRIVER, PATIENCE, ROOT, Client, IndiServer, elements, eventually, indiserver, values
-from layer_driver import pattern
 
 from indi_qsi.wire.messages import Kind
 from indi_qsi.wire.writer import new_vector
+from tests.indi.layer_driver import pattern
+from tests.indi.layer_server import DRIVER, IndiServer, indiserver
+from tests.support.indi import PATIENCE, ROOT, Client, elements, eventually, values
 
 pytestmark = pytest.mark.skipif(shutil.which("indiserver") is None, reason="indiserver is not installed")
 

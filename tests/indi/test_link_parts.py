@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from indi_support import PATIENCE, eventually
 
 from indi_qsi.links import frame as frame_module
 from indi_qsi.links import link as link_module
@@ -24,6 +23,7 @@ from indi_qsi.links.output import FileOutput, SocketOutput, Stalled
 from indi_qsi.links.pace import BURST, LONGEST, SHARE, Pace, Paces
 from indi_qsi.properties.ports import BlobItem
 from indi_qsi.wire.messages import BlobPolicy, State
+from tests.support.indi import PATIENCE, eventually
 
 
 def descriptors() -> int:

@@ -9,7 +9,6 @@ import threading
 from typing import Any
 
 import pytest
-from indi_support import RecordingLink, request, values
 
 from indi_qsi.links.frame import Frame
 from indi_qsi.properties import (
@@ -32,6 +31,7 @@ from indi_qsi.properties import (
     TextVector,
 )
 from indi_qsi.wire.messages import BlobPolicy, DelProperty, Kind, NewVector, SnoopedVector
+from tests.support.indi import RecordingLink, request, values
 
 
 def number(**more: Any) -> NumberVector:

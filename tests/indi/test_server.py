@@ -12,8 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from indi_support import PATIENCE, Client, eventually, values
-from layer_driver import pattern
 
 from indi_qsi.links import server as server_module
 from indi_qsi.links.frame import Frame
@@ -31,6 +29,8 @@ from indi_qsi.properties import (
     TextElement,
     TextVector,
 )
+from tests.indi.layer_driver import pattern
+from tests.support.indi import PATIENCE, Client, eventually, values
 
 SIZE = 3_000_001
 ALL = "<getProperties version='1.7'/>"

@@ -20,8 +20,8 @@ import pytest
 from indi_qsi import journal, service
 from indi_qsi.device.worker import CameraThread, Priority
 from indi_qsi.properties.vectors import MODEL_LOCK
-from tests.end_to_end.rig import IndiClient, Sim, stand_alone
-from tests.indi.indi_support import PATIENCE, eventually
+from tests.support.indi import PATIENCE, eventually
+from tests.support.rig import IndiClient, Sim, stand_alone
 
 
 class Systemd:

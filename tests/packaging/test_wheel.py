@@ -21,8 +21,8 @@ import pytest
 
 from indi_qsi.udevrules import rules
 from indi_qsi.version import VERSION
-from tests.end_to_end.rig import IndiClient, Server
-from tests.indi.indi_support import eventually
+from tests.support.indi import eventually
+from tests.support.rig import IndiClient, Server
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
 

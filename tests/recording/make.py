@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from indi_qsi.recording import FILE_VARIABLE
-from tests.end_to_end.workbench import Observer, Sim, connected, wait_event
+from tests.support.workbench import Observer, Sim, connected, wait_event
 
 RECORDINGS = Path(__file__).parents[1] / "data" / "recordings"
 SLOW = 150_000.0  # bytes/s; an image of 128 kB is on its way for most of a second

@@ -14,9 +14,9 @@ import pytest
 
 from indi_qsi.bus import Bus
 from indi_qsi.recording import FILE_VARIABLE, MASK_VARIABLE, PIXELS_VARIABLE
-from tests.end_to_end.workbench import connected
 from tests.protocol.bench import usb_bench
 from tests.recording.make import expose
+from tests.support.workbench import connected
 from usbproto import discovery, recording
 from usbproto.recording import Masks, Recorder, RecordingError
 from usbproto.recording_usb import recording_backend

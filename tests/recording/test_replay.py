@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from indi_qsi.bus import Bus
-from tests.end_to_end.rig import PROGRAMS, stand_alone
-from tests.end_to_end.workbench import Observer
 from tests.recording.make import RECORDINGS, SCENES
+from tests.support.rig import PROGRAMS, stand_alone
+from tests.support.workbench import Observer
 from usbproto.errors import BadArgument
 from usbproto.simulator.replay import Connection, Exchange, Replay
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.end_to_end.rig import IndiClient, Sim, opened, stand_alone
-from tests.end_to_end.workbench import Observer, Update
-from tests.indi.indi_support import eventually
+from tests.support.indi import eventually
+from tests.support.rig import IndiClient, Sim, opened, stand_alone
+from tests.support.workbench import Observer, Update
 
 SPEED = 20.0  # of the simulated camera
 READOUT = 0.4  # its seconds

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.rig import PROGRAMS
-from tests.indi.indi_support import PATIENCE
+from tests.support.indi import PATIENCE
+from tests.support.rig import PROGRAMS
 
 # Seconds for a program that imports astropy, measures a picture and ends, on a machine that is busy.
 LONG = 5 * PATIENCE

@@ -23,7 +23,7 @@ from qsi_tools.watch.history import SPAN, History, draw
 from qsi_tools.watch.state import Pulses, snapshot
 
 from indi_qsi.wire.messages import Kind, State
-from tests.indi.indi_support import PATIENCE, free_port
+from tests.support.indi import PATIENCE, free_port
 
 PICTURE = bytes(range(256)) * 3
 STREAM = f"""

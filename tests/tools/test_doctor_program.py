@@ -21,9 +21,9 @@ from qsi_tools.indi.client import Client
 from qsi_tools.indi.reader import Message
 
 from indi_qsi.version import VERSION
-from tests.end_to_end.rig import PROGRAMS, IndiClient, Sim, stand_alone, under_indiserver
-from tests.end_to_end.workbench import happened, wait_event
-from tests.indi.indi_support import PATIENCE, free_port
+from tests.support.indi import PATIENCE, free_port
+from tests.support.rig import PROGRAMS, IndiClient, Sim, stand_alone, under_indiserver
+from tests.support.workbench import happened, wait_event
 from tests.tools.doctor_machine import Machine
 from tests.tools.running import Running, run_unread
 

@@ -20,7 +20,7 @@ from qsi_tools.firmware.errors import Exit
 from qsi_tools.firmware.image import Target
 
 from tests.docs.pages import blocks
-from tests.end_to_end.rig import PROGRAMS
+from tests.support.rig import PROGRAMS
 from tests.tools.firmware_bench import FAST, NEW, Tool, UsbBench, claim_is_true
 from usbproto import discovery
 from usbproto.simulator.camera import SimulatedCamera

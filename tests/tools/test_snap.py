@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.end_to_end.rig import (
+from tests.support.indi import PATIENCE, eventually, free_port
+from tests.support.rig import (
     PROGRAMS,
     IndiClient,
     Process,
@@ -22,8 +23,7 @@ from tests.end_to_end.rig import (
     stand_alone,
     under_indiserver,
 )
-from tests.end_to_end.workbench import wait_event
-from tests.indi.indi_support import PATIENCE, eventually, free_port
+from tests.support.workbench import wait_event
 from tests.tools.running import Running, Terminal, run, run_unread
 
 PART = ("--frame", "100,200,640,480")

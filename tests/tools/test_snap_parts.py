@@ -12,7 +12,7 @@ import pytest
 from astropy.io.fits import Header
 from qsi_tools.snap import files, measure, preview, request
 
-from tests.end_to_end.rig import Sim, stand_alone
+from tests.support.rig import Sim, stand_alone
 from tests.tools.running import run
 from usbproto.simulator.mount import Telescope
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.end_to_end.rig import PROGRAMS, IndiClient, Server, Sim, stand_alone
-from tests.indi.indi_support import eventually, free_port
+from tests.support.indi import eventually, free_port
+from tests.support.rig import PROGRAMS, IndiClient, Server, Sim, stand_alone
 from tests.tools.running import Running, Terminal, run, run_unread
 
 SPEED = 100.0  # of the camera: a cool-down takes seconds

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.end_to_end.rig import DEVICE
+from tests.support.rig import DEVICE
 
 NOBODY = "nobody"
 # An emulated driver on a busy machine loads astropy for half a minute.

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.end_to_end.rig import ROOT, Sim, opened
-from tests.indi.indi_support import free_port
 from tests.packaging.test_files import MAX_EXPOSURE
+from tests.support.indi import free_port
+from tests.support.rig import ROOT, Sim, opened
 from tests.vm import page
 from tests.vm.desk import Desk
 from tests.vm.guest import USER, Guest, architecture, missing_programs

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from tests.indi.indi_support import PATIENCE, Client, eventually, free_port
+from tests.support.indi import PATIENCE, Client, eventually, free_port
 from usbproto.frames import adjust_zero, zero_adjustment
 from usbproto.simulator.camera import SimulatedCamera
 from usbproto.simulator.usbip_server import UsbIpServer

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from tests.end_to_end.rig import IndiClient, Server, Sim, stand_alone
-from tests.indi.indi_support import eventually, values
+from tests.support.indi import eventually, values
+from tests.support.rig import IndiClient, Server, Sim, stand_alone
 
 
 @dataclass(frozen=True)
