@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indi_qsi.links.sharedmemory import PIECES_KEPT
 from tests.support.indi import eventually
 from tests.support.rig import IndiClient, Sim, opened, stand_alone
 from tests.support.workbench import Observer, Update
@@ -28,8 +29,8 @@ ENDS = frozenset({"Ok", "Alert", "Idle"})
 MOST_SLOW = 4  # clients that do not read, at a time
 # Bytes. What the pools of the C library come to when threads come and go; a single kept frame is 130 kB.
 GROWTH = 12 << 20
-# One frame's memory is kept for the next frame: a descriptor to write and one for readers.
-KEPT_FRAME = 2
+# The memory that is kept for the next frames: each piece has a descriptor, and one that its mapping holds.
+KEPT_FRAMES = 2 * PIECES_KEPT
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Report:
         for name in ("descriptors", "threads"):
             values = [getattr(sample, name) for sample in self.samples]
             assert max(values) == min(values), f"{name}: {values}"
-        assert max(sample.frames for sample in self.samples) <= KEPT_FRAME
+        assert max(sample.frames for sample in self.samples) <= KEPT_FRAMES
 
 
 class Soak:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import GROWTH, Report, Sample, Soak
+from tests.soak import GROWTH, KEPT_FRAMES, Report, Sample, Soak
 
 
 def test_no_exposure_is_lost_and_nothing_piles_up(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_the_books_can_be_wrong() -> None:
         replace(good, samples=piles),
         replace(good, samples=[*good.samples, Sample(50 << 20, 21, 12)]),
         replace(good, samples=[*good.samples, Sample(50 << 20, 20, 13)]),
-        replace(good, samples=[*good.samples, Sample(50 << 20, 20, 12, frames=4)]),
+        replace(good, samples=[*good.samples, Sample(50 << 20, 20, 12, frames=KEPT_FRAMES + 1)]),
     ):
         with pytest.raises(AssertionError):
             bad.check()
