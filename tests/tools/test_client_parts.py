@@ -141,8 +141,9 @@ def test_a_memory_that_is_too_short_is_told(pair: tuple[Client, socket.socket], 
     assert "too short" in notes[0].text
 
 
-@pytest.mark.parametrize("server", ["pi..local", f"127.0.0.1:{free_port()}", "/nowhere/socket"])
+@pytest.mark.parametrize("server", ["pi..local", "127.0.0.1:{port}", "/nowhere/socket"])
 def test_where_no_server_can_be(server: str) -> None:
+    server = server.format(port=free_port())
     with pytest.raises(ServerGone, match=f"^No INDI server answers at {server}") as gone:
         Client(server)
     assert gone.value.reason and gone.value.reason in str(gone.value)
