@@ -47,8 +47,8 @@ TIMEOUT = 60.0  # s, advisory
 VALUE = "CCD_EXPOSURE_VALUE"
 MAX_FAST_COUNT = 100_000
 COUNTDOWN = 1.0  # s between updates of the remaining time
-# The end of an exposure is noticed within this time; each question costs the camera a few ms.
-READY_INTERVAL = 0.010  # s
+# Between questions whether the image is there. With the time that one takes, the end is noticed within 20 ms.
+READY_INTERVAL = 0.008  # s
 # A readout like the one before takes about as long: of one that was seen only once, this part is relied on.
 UNSURE_PART = 0.9
 TRIGGER_INTERVAL = 0.05  # s between questions whether the trigger came
