@@ -18,7 +18,7 @@ STEPS = (
     ("image transfer", "image over the USB", "#4477aa"),
     ("overscan", "end of image, overscan", "#66ccee"),
     ("header", "header", "#228833"),
-    ("pixels", "pixels into shared memory", "#ccbb44"),
+    ("pixels", "pixels finished in place", "#ccbb44"),
     ("handed over", "hand-over to indiserver", "#ee6677"),
     ("at the client", "indiserver, client", "#aa3377"),
 )
