@@ -217,14 +217,21 @@ class QsiDevice:
             raise failure
 
     def went(self) -> None:
+        # What is at rest goes without a word: KStars may fall over an update of what is gone a moment later.
+        self._withdraw(lambda vector: vector.state is not State.BUSY)
         for subject in self._subjects:
             subject.disconnect()
-        vectors = self._device.vectors
-        self._device.remove(*(vectors[name] for name in vectors if name not in self._permanent))
+        self._withdraw(lambda vector: True)
         self._config_process.select(None, state=State.IDLE)  # some clients load a config only then
         self._camera = None
         if self._guider_device is not None:
             self._guider_device.went()
+
+    def _withdraw(self, which: Callable[[Vector[Any]], bool]) -> None:
+        """Takes away what is there only with a camera."""
+        vectors = self._device.vectors
+        coming = [vector for name, vector in vectors.items() if name not in self._permanent]
+        self._device.remove(*(vector for vector in coming if which(vector)))
 
     def lost(self) -> None:
         for subject in self._subjects:

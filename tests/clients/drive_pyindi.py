@@ -34,6 +34,11 @@ class Client(PyIndi.BaseClient):
                 self.defined.add(prop.getName())
             self.changed.notify_all()
 
+    def removeProperty(self, prop):  # noqa: N802
+        with self.changed:
+            if prop.getDeviceName() == device_name:
+                self.defined.discard(prop.getName())
+
     def updateProperty(self, prop):  # noqa: N802
         with self.changed:
             if prop.getDeviceName() == device_name:

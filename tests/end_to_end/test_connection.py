@@ -114,6 +114,26 @@ def test_the_second_connect_of_an_old_camera_asks_nothing_twice(tmp_path: Path) 
             assert sim.count("ignored") == silent
 
 
+def test_what_is_at_rest_goes_without_a_last_word(tmp_path: Path) -> None:
+    """KStars keeps what it was told for its own thread, and may look at it when the property is gone."""
+    with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
+        with IndiClient(server.address) as client:
+            client.connect_camera()
+            client.expose(0.1)
+            client.picture()
+            client.wait_for("setNumberVector", name="CCD_EXPOSURE", state="Ok")
+            client.clear()
+            client.new("Switch", "CONNECTION", DISCONNECT="On")
+            client.wait_for("delProperty", name="PIXEL_MASK")
+            told = list(client.messages)
+            gone = {m.attrib["name"] for m in told if m.tag == "delProperty"}
+            idle = next(
+                n for n, m in enumerate(told) if (m.get("name"), m.get("state")) == ("CONNECTION", "Idle")
+            )
+            assert len(gone) > 30
+            assert not [m.attrib["name"] for m in told[idle:] if "set" in m.tag and m.get("name") in gone]
+
+
 def test_disconnect_in_mid_exposure_ends_both(tmp_path: Path) -> None:
     with Sim(tmp_path) as sim, stand_alone(tmp_path, sim.environ) as server:
         with IndiClient(server.address) as client:
