@@ -32,7 +32,7 @@ class SharedMemory:
         """Raises OSError when there is no memory."""
         self.size = size
         self._reader: int | None = None
-        self._lost_sight = False  # of who reads it
+        self.in_sight = True  # whether it can be known who reads it
         self.fd = _open(name)
         try:
             os.ftruncate(self.fd, size)
@@ -51,7 +51,7 @@ class SharedMemory:
                 self._reader = _opened_again(self.fd, os.O_RDONLY)
             except OSError:
                 self._reader = os.dup(self.fd)
-                self._lost_sight = True
+                self.in_sight = False
         return self._reader
 
     def seal(self) -> None:
@@ -59,15 +59,11 @@ class SharedMemory:
         with suppress(OSError):  # A temporary file has no seals; it works without them.
             fcntl.fcntl(self.fd, *_SEALS)
 
-    @property
-    def in_sight(self) -> bool:
-        """Whether it can be known who reads it."""
-        return not self._lost_sight
-
     def withdraw(self) -> bool:
-        """Nobody else shall read it any more: whether nobody does, so that it may be written again."""
-        if self._lost_sight:
-            return False
+        """Nobody else shall read it any more: whether nobody does, so that it may be written again.
+
+        Only for what is `in_sight`.
+        """
         if self._reader is not None:
             os.close(self._reader)
             self._reader = None

@@ -3,26 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.faults.cells import AWAY, prepare
-from tests.faults.clock import Clock
 from tests.faults.rig import Rig
 from usbproto.simulator.flash import Target
 
 REMEDIES = ("Unplug it", "power the camera off and on", "qsi-firmware recover")
 LONGEST = 255  # characters of a message that every client takes
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with Clock():
-        rig = Rig(tmp_path)
-        yield rig
-        rig.close()
 
 
 def into_loader(rig: Rig) -> None:

@@ -3,26 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from tests.faults.cells import AWAY, prepare
-from tests.faults.clock import Clock
 from tests.faults.rig import Rig
 from usbproto.simulator import descriptors
 from usbproto.simulator.usbdevice import Handle
 from usbproto.simulator.usbtransfer import UsbFailure
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with Clock():
-        rig = Rig(tmp_path)
-        yield rig
-        rig.close()
 
 
 def grab(rig: Rig) -> Handle:
