@@ -291,12 +291,17 @@ def test_on_camera_and_guider_device_are_one_port(connected: Bench, client: Witn
     )
     assert client.answer(mark, "CONNECTION", device=guider).get("state") == "Ok"
     eventually(lambda: client.after(mark, WE, "def", guider), "the guide vectors")
-    mark = client.mark
-    client.send(
-        f"<newNumberVector device='{guider}' name='{WE}'><oneNumber name='TIMED_GUIDE_W'>50</oneNumber>"
-        "<oneNumber name='TIMED_GUIDE_E'>0</oneNumber></newNumberVector>"
-    )
-    assert client.answer(mark, WE, device=guider).get("state") == "Idle"
+    for _ in range(3):
+        mark = client.mark
+        client.send(
+            f"<newNumberVector device='{guider}' name='{WE}'><oneNumber name='TIMED_GUIDE_W'>50</oneNumber>"
+            "<oneNumber name='TIMED_GUIDE_E'>0</oneNumber></newNumberVector>"
+        )
+        answer = client.answer(mark, WE, device=guider)
+        # A simulated camera that a busy machine held up for a second: the pulse was dropped, as it has to be.
+        if "could not be sent within" not in answer.get("message", ""):
+            break
+    assert answer.get("state") == "Idle"
     assert [m.get("state") for m in client.after(mark, WE, device=guider)] == ["Busy", "Idle"]
     assert not client.after(mark, WE)  # whoever asked is answered, nobody else
     client.put("Switch", "GUIDER_DEVICE", DISABLE="On")
