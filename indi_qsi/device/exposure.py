@@ -42,6 +42,7 @@ from usbproto.steady import Steady
 if TYPE_CHECKING:
     from indi_qsi.device.plate import Plate
     from usbproto.camera import Camera, Image
+    from usbproto.frames import Geometry
 
 TIMEOUT = 60.0  # s, advisory
 VALUE = "CCD_EXPOSURE_VALUE"
@@ -323,7 +324,7 @@ class ExposureSubject(Subject):
         self._around.opened(run)
         self._enter(run, Phase.EXPOSING)
         self._count_down(run, camera)
-        self._post(run, self._wait_ready, run.remaining)
+        self._post(run, self._wait_ready, run.remaining + self._readouts.sure(_readout(run, camera)))
 
     def _count_down(self, run: Run, camera: Camera) -> None:
         remaining = run.remaining
@@ -332,20 +333,20 @@ class ExposureSubject(Subject):
                 self.exposure.set({VALUE: remaining}, state=State.BUSY)
         if remaining > 0:
             self._post(run, self._count_down, min(COUNTDOWN, remaining))
+        else:
+            self._enter(run, Phase.READING)
 
     def _wait_ready(self, run: Run, camera: Camera) -> None:
         assert run.opened is not None
-        kind = run.exposure.geometry, camera.settings.fast_readout
         ready = camera.image_ready()
         took = time.monotonic() - (run.opened + run.duration)
         if ready:
-            self._readouts.took(kind, took)
+            self._readouts.took(_readout(run, camera), took)
             self._read(run, camera)
             return
-        self._enter(run, Phase.READING)
         if took > READOUT_LIMIT:
             raise TimedOut("the readout of the sensor", READOUT_LIMIT)
-        self._post(run, self._wait_ready, max(READY_INTERVAL, self._readouts.sure(kind) - took))
+        self._post(run, self._wait_ready, READY_INTERVAL)
 
     def _read(self, run: Run, camera: Camera) -> None:
         if self._around.backlog():
@@ -458,6 +459,11 @@ class ExposureSubject(Subject):
         else:
             camera.abort_exposure()
             _initialised(camera)
+
+
+def _readout(run: Run, camera: Camera) -> tuple[Geometry, bool]:
+    """What decides how long a readout takes."""
+    return run.exposure.geometry, camera.settings.fast_readout
 
 
 def _initialised(camera: Camera) -> bool:
