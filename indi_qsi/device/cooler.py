@@ -340,11 +340,11 @@ class CoolerSubject(Subject):
     def _show_cooler(self, measured: Temperatures) -> None:
         if self.cooler.state is not State.ALERT:
             if measured.cooling or self._warming:
-                self.cooler.select(ON, state=State.BUSY if self._warming else State.OK)
+                self.cooler.show({ON: True}, state=State.BUSY if self._warming else State.OK)
             else:
-                self.cooler.select(OFF, state=State.IDLE)
+                self.cooler.show({OFF: True}, state=State.IDLE)
         power_state = State.OK if measured.cooling else State.IDLE
-        self.power.set({"CCD_COOLER_VALUE": min(measured.power, 100.0)}, state=power_state)
+        self.power.show({"CCD_COOLER_VALUE": min(measured.power, 100.0)}, state=power_state)
 
     # --- cooling and warming, in the camera thread ---
 

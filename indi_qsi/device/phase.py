@@ -80,7 +80,7 @@ class PhaseSubject(Subject):
         before, self._phase = self._phase, phase
         self._text.set({"PHASE": phase.value}, state=State.IDLE if phase is Phase.IDLE else State.BUSY)
         if phase is Phase.DOWNLOADING:
-            self._progress.set({"PERCENT": 0}, state=State.BUSY)
+            self._report(0)
         elif before is Phase.DOWNLOADING and self._progress.state is State.BUSY:
             self._progress.set(state=State.IDLE)  # it was cut off where it stands
 
@@ -89,5 +89,8 @@ class PhaseSubject(Subject):
         if done >= total:
             self._progress.set({"PERCENT": 100}, state=State.OK)
         elif time.monotonic() - self._reported >= PROGRESS_INTERVAL:
-            self._reported = time.monotonic()
-            self._progress.set({"PERCENT": 100 * done / total}, state=State.BUSY)
+            self._report(100 * done / total)
+
+    def _report(self, percent: float) -> None:
+        self._reported = time.monotonic()
+        self._progress.set({"PERCENT": percent}, state=State.BUSY)

@@ -106,7 +106,7 @@ class StatusSubject(Subject):
     def measured(self, temperatures: Temperatures) -> None:
         """New temperatures: the passing alarms are over. A sensor that the camera lacks shows 0, Idle."""
         state = State.IDLE if temperatures.heat_sink is None else State.OK
-        self._temperatures.set(
+        self._temperatures.show(
             {"HEAT_SINK": temperatures.heat_sink or 0.0, "PCB": temperatures.pcb or 0.0}, state=state
         )
         over = {

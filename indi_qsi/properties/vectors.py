@@ -170,6 +170,13 @@ class Vector(Generic[V]):
                 self._state = state
             self._tell(message, level)
 
+    def show(self, values: Mapping[str, V], *, state: State) -> None:
+        """As `set`, but the clients are told only what is new."""
+        with MODEL_LOCK:
+            checked = self._checked(values)
+            if state is not self._state or any(self._values[name] != checked[name] for name in checked):
+                self.set(values, state=state)
+
     def refuse(self, message: str) -> None:
         """Answers a request that cannot be fulfilled: state Alert, the values as they are."""
         self.set(state=State.ALERT, message=message, level=Level.ERROR)
