@@ -11,7 +11,9 @@ One that cannot be saved goes to the clients in any mode, and CCD_EXPOSURE ends 
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,7 +43,7 @@ LIMIT = 60.0  # s
 USUAL_HEADER = 2 * 2880
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Picture:
     """An image on its way into a file, and what is to become of it."""
 
@@ -49,7 +51,7 @@ class Picture:
     image: Image
     plate: Plate
     plan: Plan
-    limit: threading.Timer  # ends the run as failed, unless cancelled
+    latest: float  # monotonic: then the run ends as failed
 
 
 class NotSaved(QsiError):
@@ -80,10 +82,15 @@ class DeliverySubject(Subject):
         self._header_size = USUAL_HEADER  # of the last picture: the next one's is hardly ever another
         # One picture in the making, and one that waits; nobody delivers more before.
         self._waiting: Picture | None = None
+        self._unfinished: list[Picture] = []  # of these two, what may still be in time
         self._stopping = False
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._limited = threading.Condition(lock)
+        self._looks_at = math.inf  # when the clock looks next, monotonic
         self._thread = threading.Thread(target=self._serve, name="frames", daemon=True)
         self._thread.start()
+        threading.Thread(target=self._watch, name="frame clock", daemon=True).start()
         self.blob = BlobVector(BLOB, "Image Data", IMAGE_INFO, (BlobElement(BLOB, "Image"),), timeout=TIMEOUT)
 
     def vectors(self) -> Sequence[Vector[Any]]:
@@ -119,34 +126,50 @@ class DeliverySubject(Subject):
 
         Never waits. Not to be called while there is a `backlog`.
         """
-        picture = Picture(run, image, plate.hold(), self._upload.plan(), self._timer(run))
+        picture = Picture(run, image, plate.hold(), self._upload.plan(), time.monotonic() + self._limit)
         with self._changed:
             self._waiting = picture
+            self._unfinished.append(picture)
             self._changed.notify()
+            if picture.latest < self._looks_at:
+                self._limited.notify()
 
     def stop(self) -> None:
         """Ends the thread after what it has at hand."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
+            self._limited.notify()
         self._thread.join(STOP_TIME)
         if self._thread.is_alive():
             log.error("a picture was not saved or sent within %.0f s", STOP_TIME)
 
-    def _timer(self, run: Run) -> threading.Timer:
-        timer = threading.Timer(self._limit, self._expired, (run,))
-        timer.daemon = True
-        timer.start()
-        return timer
+    # --- the frame clock ---
 
-    def _expired(self, run: Run) -> None:
-        """Nothing can end a write to a disk that hangs; but the run ends, and the next one gets its turn."""
-        with self._changed:
-            if self._waiting is not None and self._waiting.run is run:
-                self._waiting.plate.release()
-                self._waiting = None
-        within = f"within {self._limit:g} s"
-        self._fail(run, f"The picture was not saved and sent {within}; does the disk of UPLOAD_DIR answer?")
+    def _watch(self) -> None:
+        while (late := self._late()) is not None:
+            # Nothing can end a write to a disk that hangs; but the run ends, and the next one gets its turn.
+            self._fail(
+                late,
+                f"The picture was not saved and sent within {self._limit:g} s; "
+                "does the disk of UPLOAD_DIR answer?",
+            )
+
+    def _late(self) -> Run | None:
+        """The run of the next picture that is not finished in time, waited for; None at the end of all."""
+        with self._limited:
+            while not self._stopping:
+                # Who finishes one does not tell: with each picture it would wake this thread up for nothing.
+                self._looks_at = self._unfinished[0].latest if self._unfinished else math.inf
+                remaining = self._looks_at - time.monotonic()
+                if remaining <= 0:
+                    late = self._unfinished.pop(0)
+                    if self._waiting is late:
+                        self._waiting = None
+                        late.plate.release()
+                    return late.run
+                self._limited.wait(None if remaining == math.inf else remaining)
+            return None
 
     # --- the frame thread ---
 
@@ -159,7 +182,9 @@ class DeliverySubject(Subject):
             except Exception as error:
                 log.exception("a picture could not be made into a file")
                 self._fail(picture.run, f"The picture could not be made into a file: {explain(error)}")
-            picture.limit.cancel()
+            with self._changed:
+                if picture in self._unfinished:
+                    self._unfinished.remove(picture)
             picture.plate.release()
             del picture  # as long as somebody looks at its memory, that cannot be used again
 
