@@ -21,7 +21,7 @@ import numpy as np
 from usbproto.frames import Pixels, ZeroAdjustment, adjust_zero
 
 BLOCK = 2880  # bytes; everything in a FITS file comes in multiples of it
-SIGN_BIT = np.uint16(0x8000)  # pixel - 32768, as an exclusive or
+ZERO = 32768  # ADU that a signed 0 stands for: BZERO
 # Pixels are worked on in pieces of this size, so that they stay in the processor's cache.
 WORK_PIXELS = 128 * 1024
 
@@ -82,7 +82,7 @@ def render_header(shape: tuple[int, int], cards: Iterable[Card]) -> bytes:
         Card("NAXIS1", columns, "columns"),
         Card("NAXIS2", rows, "rows"),
         Card("EXTEND", True, "extensions are permitted"),
-        Card("BZERO", 32768, "unsigned 16-bit pixels"),
+        Card("BZERO", ZERO, "unsigned 16-bit pixels"),
         Card("BSCALE", 1, "no scaling"),
     )
     text = "".join(_render(card) for card in (*mandatory, *cards)) + f"{'END':{CARD}}"
@@ -192,8 +192,8 @@ def write_file(target: memoryview, header: bytes, pixels: Pixels, adjustment: Ze
     raw = pixels.reshape(-1)
     data = np.frombuffer(target[start:end], ">u2")
     work = np.empty(min(WORK_PIXELS, raw.size), np.uint16)
-    for at in range(0, raw.size, WORK_PIXELS):
-        adjusted = adjust_zero(raw[at : at + WORK_PIXELS], adjustment, work[: raw.size - at])
-        adjusted ^= SIGN_BIT
-        data[at : at + WORK_PIXELS] = adjusted
+    # From the end: what came last is still in the cache.
+    for at in reversed(range(0, raw.size, WORK_PIXELS)):
+        piece = raw[at : at + WORK_PIXELS]
+        data[at : at + WORK_PIXELS] = adjust_zero(piece, adjustment, work[: raw.size - at], -ZERO)
     target[end:] = bytes(len(target) - end)

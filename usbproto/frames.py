@@ -131,20 +131,22 @@ def zero_adjustment(overscan: Pixels, level: int) -> ZeroAdjustment:
     return ZeroAdjustment(level - int(mean), mean=mean)
 
 
-def adjust_zero(pixels: Pixels, adjustment: ZeroAdjustment, out: Pixels | None = None) -> Pixels:
+def adjust_zero(
+    pixels: Pixels, adjustment: ZeroAdjustment, out: Pixels | None = None, plus: int = 0
+) -> Pixels:
     """Applies auto-zero and the ceiling of 64000 ADU, which holds without auto-zero too.
 
-    Works in place unless `out` is given; no intermediate copies.
+    What comes out has `plus` added, modulo 65536. Works in place unless `out` is given; copies nothing.
     """
     out = pixels if out is None else out
     if adjustment.saturated:
-        out[...] = PIXEL_CEILING
+        out[...] = (PIXEL_CEILING + plus) & 0xFFFF
         return out
     offset = min(max(adjustment.offset, -0xFFFF), PIXEL_CEILING)
     # What the offset would bring below 0 or above the ceiling is kept from it before: two passes in all.
     low, high = max(0, -offset), min(PIXEL_CEILING - offset, 0xFFFF)
     np.clip(pixels, np.uint16(low), np.uint16(high), out=out)
-    out += np.uint16(offset & 0xFFFF)  # modulo 65536: a negative offset is taken off
+    out += np.uint16((offset + plus) & 0xFFFF)  # modulo 65536: a negative offset is taken off
     return out
 
 

@@ -126,7 +126,11 @@ class Channel:
         self._device = port.device
         self._packet = port.series.chip.packet
         self._block = array("B", bytes(READ_BLOCK))
-        self._view = np.frombuffer(self._block, np.uint8)
+        # What the packets of a full block carry, an element each.
+        self._payload = np.dtype(f"V{self._packet - STATUS_BYTES}")
+        self._payloads = np.ndarray(
+            READ_BLOCK // self._packet, self._payload, self._block, STATUS_BYTES, (self._packet,)
+        )
         self._pending = memoryview(b"")
         self._read_at = 0.0  # monotonic, when the chip last sent something
         try:
@@ -209,16 +213,17 @@ class Channel:
 
         Waits for at least one byte, until the deadline: 0 means that nothing came.
         """
-        eager = Deadline(EAGER_TIME)
-        while not self._pending:
-            direct = self._strip(self._read_block(deadline), target)
-            if direct:
+        if not self._pending:
+            if direct := self._strip(self._read_block(deadline), target):
                 return direct
+            eager = Deadline(EAGER_TIME)
             # Asked after each read: an idle chip sends empty packets for ever.
-            if not self._pending and deadline.passed:
-                return 0
-            if not self._pending and eager.passed:
-                time.sleep(min(PAUSE, deadline.remaining))
+            while not deadline.passed:
+                if eager.passed:
+                    time.sleep(min(PAUSE, deadline.remaining))
+                if direct := self._strip(self._read_block(deadline), target):
+                    return direct
+            return 0
         count = min(len(self._pending), len(target))
         target[:count] = self._pending[:count]
         self._pending = self._pending[count:]
@@ -254,15 +259,12 @@ class Channel:
             payload = memoryview(self._block)[STATUS_BYTES:received]
         else:
             whole, rest = divmod(received, self._packet)
-            per_packet = self._packet - STATUS_BYTES
-            packets = self._view[: whole * self._packet].reshape(whole, self._packet)[:, STATUS_BYTES:]
-            size = whole * per_packet
+            size = whole * self._payload.itemsize
             if rest <= STATUS_BYTES and size <= len(target):
-                flat = np.frombuffer(target, np.uint8)[:size].reshape(whole, per_packet)
-                np.copyto(flat, packets)
+                np.copyto(np.frombuffer(target, self._payload, whole), self._payloads[:whole])
                 return size
-            tail = self._view[whole * self._packet + STATUS_BYTES : received]
-            payload = memoryview(np.concatenate((packets.ravel(), tail)).tobytes())
+            tail = memoryview(self._block)[whole * self._packet + STATUS_BYTES : received]
+            payload = memoryview(self._payloads[:whole].tobytes() + tail.tobytes())
         direct = min(len(payload), len(target))
         target[:direct] = payload[:direct]
         if direct < len(payload):
