@@ -253,24 +253,20 @@ class Channel:
 
     def _strip(self, received: int, target: memoryview) -> int:
         """Payload of the block into `target`, and what does not fit into `_pending`."""
-        if received <= STATUS_BYTES:
-            return 0
-        if received <= self._packet:  # one packet: the usual answer to a command
-            payload = memoryview(self._block)[STATUS_BYTES:received]
-        else:
-            whole, rest = divmod(received, self._packet)
-            size = whole * self._payload.itemsize
-            if rest <= STATUS_BYTES and size <= len(target):
-                np.copyto(np.frombuffer(target, self._payload, whole), self._payloads[:whole])
-                return size
-            tail = memoryview(self._block)[whole * self._packet + STATUS_BYTES : received]
-            payload = memoryview(self._payloads[:whole].tobytes() + tail.tobytes())
-        direct = min(len(payload), len(target))
-        target[:direct] = payload[:direct]
-        if direct < len(payload):
-            # A copy: the block is read into again while this waits.
-            self._pending = memoryview(bytes(payload[direct:]))
-        return direct
+        whole = received // self._packet
+        end = whole * self._packet + STATUS_BYTES  # of the full packets, and of the next one's status
+        size = self._payload.itemsize
+        fit = min(whole, len(target) // size)
+        if fit:
+            np.copyto(np.frombuffer(target, self._payload, fit), self._payloads[:fit])
+            if fit == whole and received <= end:
+                return fit * size
+        rest = self._payloads[fit:whole].tobytes() + self._block[end:received].tobytes()
+        room = target[fit * size : fit * size + len(rest)]
+        room[:] = rest[: len(room)]
+        if len(room) < len(rest):
+            self._pending = memoryview(rest[len(room) :])
+        return fit * size + len(room)
 
     def _fail(self, error: usb.core.USBError) -> NoReturn:
         if error.errno == errno.EPIPE:
