@@ -84,7 +84,7 @@ class Link:
 
     def post(self, data: bytes) -> None:
         """Queues messages; a peer that has stopped reading is dropped."""
-        if not self._outbox.post(data):
+        if not self._outbox.post(data, self._output.offer):
             self.stop("too many unread messages")
 
     def make_room(self, size: int) -> None:

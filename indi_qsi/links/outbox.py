@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Condition
 
 from indi_qsi.properties.ports import BlobItem
@@ -25,6 +26,9 @@ JOIN_BYTES = 64 * 1024
 class Outbox:
     """Messages and frames in the order of posting. Posting never waits.
 
+    A message that finds nothing before it need not wait until the writer's thread wakes up: who posts it may
+    send at once what the peer takes.
+
     Of too many frames the oldest one is dropped: the newest picture is the one of interest.
     """
 
@@ -35,11 +39,19 @@ class Outbox:
         self._closed = False
         self._idle = True
 
-    def post(self, data: bytes) -> bool:
-        """Appends messages. False if too much is waiting: then the peer should be dropped."""
+    def post(self, data: bytes, offer: Callable[[bytes], int] | None = None) -> bool:
+        """Appends messages. False if too much is waiting: then the peer should be dropped.
+
+        While nothing waits or is being sent, they go to `offer`, which must not wait; what is left behind the
+        number of bytes that it returns is appended.
+        """
         with self._condition:
             if self._closed:
                 return True
+            if offer is not None and self._idle and not self._queue:
+                data = data[offer(data) :]
+                if not data:
+                    return True
             if self._control_bytes + len(data) > MAX_CONTROL_BYTES:
                 return False
             self._queue.append(data)

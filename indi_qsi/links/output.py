@@ -38,6 +38,9 @@ class Output(Protocol):
     def write(self, data: bytes, descriptor: int | None = None) -> None:
         """Writes everything, the descriptor with the first byte. Raises OSError, Stalled."""
 
+    def offer(self, data: bytes) -> int:
+        """Writes what can be written without waiting; how many bytes. Not beside `write`."""
+
     def stop(self) -> None:
         """Makes the present and every later `write` fail; may be called from any thread."""
 
@@ -68,6 +71,13 @@ class SocketOutput:
                 continue
             rights = []  # They went with the first byte; a repetition would be one too many.
             view = view[sent:]
+
+    def offer(self, data: bytes) -> int:
+        """See `Output`. What has failed is left to `write`, which will find out."""
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        except OSError:
+            return 0
 
     def stop(self) -> None:
         """See `Output`. Also ends a read of the same socket."""
@@ -106,6 +116,10 @@ class FileOutput:
                 raise BrokenPipeError("stopped")
             if _writable(self._fd):
                 view = view[os.write(self._fd, view[:_PIPE_PIECE]) :]
+
+    def offer(self, data: bytes) -> int:
+        """See `Output`. Nothing: whether there is room is known for `write` only."""
+        return 0
 
     def stop(self) -> None:
         """See `Output`."""

@@ -61,17 +61,21 @@ class Device:
                 vector.attach(self)
                 self._vectors[vector.name] = vector
                 self._unknown.discard(vector.name)
-                if self.live:
-                    self.post(vector.name, vector.definition(self.name))
+            if self.live:
+                self.hub.broadcast_all(
+                    self.name, [(vector.name, vector.definition(self.name)) for vector in vectors]
+                )
 
     def remove(self, *vectors: Vector[Any]) -> None:
         """Takes vectors away; those that are not there are passed over silently."""
         with MODEL_LOCK:
-            for vector in vectors:
-                if self._vectors.get(vector.name) is not vector:
-                    continue
-                if self.live:
-                    self.post(vector.name, writer.delete_property(self.name, vector.name))
+            going = [vector for vector in vectors if self._vectors.get(vector.name) is vector]
+            if self.live:
+                self.hub.broadcast_all(
+                    self.name,
+                    [(vector.name, writer.delete_property(self.name, vector.name)) for vector in going],
+                )
+            for vector in going:
                 del self._vectors[vector.name]
                 vector.attach(None)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from indi_qsi.properties.device import Device
 from indi_qsi.properties.elements import Permission
@@ -174,10 +174,14 @@ class Hub:
 
     def broadcast(self, device: str, name: str | None, data: bytes) -> None:
         """Posts bytes to every link that watches the vector (None: the device)."""
+        self.broadcast_all(device, [(name, data)])
+
+    def broadcast_all(self, device: str, messages: Sequence[tuple[str | None, bytes]]) -> None:
+        """The same for several vectors, each with its bytes; a link gets its share in one piece."""
         with MODEL_LOCK:
             for link in self._links:
-                if link.wants(device, name):
-                    link.post(data)
+                if wanted := [data for name, data in messages if link.wants(device, name)]:
+                    link.post(b"".join(wanted))
 
     def make_room(self, device: str, name: str, size: int) -> None:
         """A frame of so many bytes is about to be made, for every link that wants it."""

@@ -237,6 +237,53 @@ def test_messages_may_wait_up_to_the_limit() -> None:
     assert box.post(b"z" * (MAX_CONTROL_BYTES - 1))
 
 
+def test_what_finds_nothing_before_it_is_offered_at_once_and_the_rest_of_it_waits() -> None:
+    box = Outbox()
+    offered: list[bytes] = []
+
+    def offer(data: bytes) -> int:
+        offered.append(data)
+        return 3
+
+    assert box.post(b"abc", offer)
+    assert box.post(b"defg", offer)
+    assert offered == [b"abc", b"defg"]
+    assert box.post(b"hij", offer), "something waits: not even a part of this may overtake it"
+    assert box.take() == b"ghij"
+    assert box.post(b"klm", offer), "the writer is at it, and this may not come in between"
+    assert offered == [b"abc", b"defg"]
+    assert box.take() == b"klm"
+    box.close()
+    assert box.post(b"nop", offer)
+    assert offered == [b"abc", b"defg"], "nothing is sent behind the end"
+
+
+def test_nothing_is_offered_behind_a_frame_that_waits() -> None:
+    box = Outbox()
+    frame = Frame(1, "")
+    box.post_blob(item(frame))
+    assert box.post(b"a", lambda data: pytest.fail("overtaken"))
+    assert box.take() == item(frame)
+    assert box.take() == b"a"
+    frame.release()
+
+
+def test_an_offer_to_a_peer_that_does_not_read_or_has_gone_sends_what_it_can_and_never_waits() -> None:
+    ours, theirs = socket.socketpair()
+    output = SocketOutput(ours)
+    sent = 0
+    while count := output.offer(b"x" * 10_000):
+        sent += count
+    received = 0
+    while received < sent:
+        received += len(theirs.recv(1 << 20))
+    assert output.offer(b"y") == 1
+    theirs.close()
+    output.stop()
+    assert output.offer(b"z") == 0
+    ours.close()
+
+
 def test_closing_wakes_the_writer_and_frees_the_frames() -> None:
     box = Outbox()
     taken: list[object] = [0]
