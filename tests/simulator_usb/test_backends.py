@@ -150,6 +150,20 @@ def test_reads_that_time_out_in_the_middle_of_a_frame_lose_nothing(bench: Bench)
     assert timeouts
 
 
+def test_a_chip_keeps_for_a_host_that_does_not_read_what_its_buffer_holds(bench: Bench) -> None:
+    device = bench.open(1)
+    rate, packets, buffer = 100_000, 16, 4096
+    payload = packets * 510
+    bench.chips[1].rate = rate
+    bench.push(1, pattern(2 * payload))
+    time.sleep(2 * payload / rate)  # the camera could have sent all of it
+    start = time.monotonic()
+    got = receive(device, payload, packets * 512)
+    took = time.monotonic() - start
+    assert got == pattern(2 * payload)[:payload]
+    assert took > (payload - buffer - 510) / rate, "this part of it was still in the camera"
+
+
 def test_control_requests_are_served_while_a_read_waits(bench: Bench) -> None:
     device = bench.open()
     bench.chips[0].silence_in(10)

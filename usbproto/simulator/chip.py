@@ -34,9 +34,8 @@ LATENCY_UNIT = 0.001  # s
 SYNC_FIFO = 0x40  # bit mode
 MANUFACTURER = "QSI"
 
-# A throttled chip gives out what it saved up in this time at most: about what its buffers hold.
-BURST = 0.008  # s
-# ... and a reader is woken this often for more: seldom enough to cost nothing, often enough to look steady.
+# The reader of a throttled chip is woken this often for more: seldom enough to cost nothing, often enough to
+# look steady.
 THROTTLE_STEP = 0.004  # s
 # The lock is let go between pieces of this size, so that a huge read does not shut out everybody else.
 PIECE = 1 << 20  # bytes
@@ -62,6 +61,8 @@ class Channel:
 
 class FtdiChip(UsbDevice):
     """`rate` is the limit of the payload to the host in bytes/s, None for as fast as it goes.
+
+    While the host does not read, a chip with a `rate` takes from the camera no more than its buffer holds.
 
     `trailing_a` adds the channel letter to serial number and product, as some dual-channel chips do.
     """
@@ -103,7 +104,9 @@ class FtdiChip(UsbDevice):
         self._to_drop = 0
         self._to_corrupt = 0
         self._babble = False
-        self._credit, self._credit_at = 0.0, 0.0
+        self._buffer = layout.buffer
+        self._came, self._came_at = 0.0, 0.0  # bytes from the camera at `rate` that are still here, and when
+        self._throttled: Transfer | None = None  # the transfer that was served last at `rate`
         self._power_on()
         fifo.on_output = self._output_arrived
 
@@ -268,11 +271,16 @@ class FtdiChip(UsbDevice):
             self._take(self._payload)
             raise UsbFailure(errno.EOVERFLOW)
         packets = min(waiting // self._payload, room // self._packet, PIECE // self._packet)
-        allowed = self._allowance(packets, now)
-        if not allowed:
-            assert self.rate is not None
-            return now + max(THROTTLE_STEP, (self._payload - self._credit) / self.rate)
-        self._send_full(transfer, allowed)
+        if self.rate is not None:
+            here = self._here(transfer, now, self.rate)
+            if not here:
+                missing = packets * self._payload - self._came
+                return now + max(
+                    min(missing / self.rate, THROTTLE_STEP), (self._payload - self._came) / self.rate
+                )
+            packets = min(packets, here)
+            self._came -= packets * self._payload
+        self._send_full(transfer, packets)
         channel.last = now
         transfer.complete = transfer.actual == len(transfer.buffer)
         return now
@@ -296,16 +304,14 @@ class FtdiChip(UsbDevice):
         transfer.complete = len(packet) < self._packet or end == len(transfer.buffer)
         return now
 
-    def _allowance(self, packets: int, now: float) -> int:
-        """How many of so many packets the rate lets through now."""
-        if self.rate is None:
-            return packets
-        limit = max(self.rate * BURST, self._payload)
-        self._credit = min(limit, self._credit + (now - self._credit_at) * self.rate)
-        self._credit_at = now
-        allowed = min(packets, int(self._credit) // self._payload)
-        self._credit -= allowed * self._payload
-        return allowed
+    def _here(self, transfer: Transfer, now: float, rate: float) -> int:
+        """How many full packets have come from the camera."""
+        self._came += (now - self._came_at) * rate
+        self._came_at = now
+        if transfer is not self._throttled:  # nobody has read since the last one
+            self._throttled = transfer
+            self._came = min(self._came, self._buffer)
+        return int(self._came) // self._payload
 
 
 _Handler = Callable[[FtdiChip, Channel, Setup], bytes]

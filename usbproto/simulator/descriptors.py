@@ -22,7 +22,10 @@ FULL_SPEED, HIGH_SPEED = 2, 3  # the same numbers in libusb, the Linux kernel an
 
 @dataclass(frozen=True, slots=True)
 class ChipLayout:
-    """What the descriptors of a chip say: `power` in units of 2 mA, `interfaces` as (IN, OUT) endpoints."""
+    """What the descriptors of a chip say: `power` in units of 2 mA, `interfaces` as (IN, OUT) endpoints.
+
+    And what its data sheet says: `buffer` is the number of bytes that it keeps for the host.
+    """
 
     bcd_device: int
     speed: int
@@ -30,12 +33,13 @@ class ChipLayout:
     attributes: int
     power: int
     interfaces: tuple[tuple[int, int], ...]
+    buffer: int
 
 
 # Attributes and power are those of a chip whose EEPROM says nothing else.
 LAYOUTS = {
-    models.FT245.name: ChipLayout(0x0400, FULL_SPEED, 8, 0xA0, 45, ((0x81, 0x02),)),
-    models.FT2232H.name: ChipLayout(0x0700, HIGH_SPEED, 64, 0x80, 250, ((0x81, 0x02), (0x83, 0x04))),
+    models.FT245.name: ChipLayout(0x0400, FULL_SPEED, 8, 0xA0, 45, ((0x81, 0x02),), 384),
+    models.FT2232H.name: ChipLayout(0x0700, HIGH_SPEED, 64, 0x80, 250, ((0x81, 0x02), (0x83, 0x04)), 4096),
 }
 
 _DEVICE = struct.Struct("<BBHBBBBHHHBBBB")
