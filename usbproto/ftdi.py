@@ -54,8 +54,6 @@ BIT_MODE_PAUSE = 0.010  # s, between the two
 STATUS_BYTES = 2  # modem status at the head of every IN packet
 # A chip holds a short answer back for this long. The vendor's 16 ms makes every command cost 18 ms.
 LATENCY_MS = 1
-# Large enough that the cost per transfer vanishes in a frame, and a multiple of both packet sizes.
-READ_BLOCK = 256 * 1024
 # A look ends with the chip's next status packet; this only bounds a chip that sends none.
 LOOK_TIME = 0.025  # s
 # A camera that has not answered within EAGER_TIME is at something long, such as a flush. From then on the
@@ -124,12 +122,13 @@ class Channel:
         """Opens and sets up the chip. Raises `AccessError` or `LinkError`."""
         self.port = port
         self._device = port.device
-        self._packet = port.series.chip.packet
-        self._block = array("B", bytes(READ_BLOCK))
+        chip = port.series.chip
+        self._packet = chip.packet
+        self._block = array("B", bytes(chip.block))
         # What the packets of a full block carry, an element each.
         self._payload = np.dtype(f"V{self._packet - STATUS_BYTES}")
         self._payloads = np.ndarray(
-            READ_BLOCK // self._packet, self._payload, self._block, STATUS_BYTES, (self._packet,)
+            chip.block // self._packet, self._payload, self._block, STATUS_BYTES, (self._packet,)
         )
         self._pending = memoryview(b"")
         self._read_at = 0.0  # monotonic, when the chip last sent something

@@ -16,16 +16,19 @@ class Chip:
     """The FTDI chip between USB and camera.
 
     `packet` is the bulk packet size in bytes (two status bytes included); `sync_fifo` says that channel A is
-    put into synchronous FIFO mode at open.
+    put into synchronous FIFO mode at open. `block`, a multiple of `packet`, is what is asked for at a time: much,
+    because every read costs the same, however large; but of an image that takes many seconds no more than comes
+    in one, so that its progress can be told.
     """
 
     name: str
     packet: int
     sync_fifo: bool
+    block: int
 
 
-FT245 = Chip("FT245", 64, sync_fifo=False)
-FT2232H = Chip("FT2232H", 512, sync_fifo=True)
+FT245 = Chip("FT245", 64, sync_fifo=False, block=128 * 1024)
+FT2232H = Chip("FT2232H", 512, sync_fifo=True, block=1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Cost:
         self._camera = camera
         self._count = count
         self.copies: list[float] = []  # what the machine takes for one, s
-        self.bare: dict[str, list[float]] = {"read": [], "cpu": [], "trip": []}
+        self.bare: dict[str, list[float]] = {"read": [], "cpu": [], "large_cpu": [], "trip": []}
         self.handed: list[float] = []
         self.stations: list[Stations] = []
         self.cpu: list[float] = []
@@ -201,6 +201,12 @@ class Cost:
                 1000 * own,
                 "bare read",
                 self.cpu,
+            ),
+            Figure(
+                "processor, bare read in blocks as large as the driver's",
+                1000 * median(self.bare["large_cpu"]),
+                "ms",
+                values=self.bare["large_cpu"],
             ),
             Figure(
                 "download -> unix client of indi-qsi serve",

@@ -58,7 +58,7 @@ def test_phases(client: Observer, frame_type: str) -> None:
 
 
 def test_progress(client: Observer) -> None:
-    client.new("Number", "CCD_FRAME", X=0, Y=0, WIDTH=1000, HEIGHT=600)  # 1.2 s on the wire
+    client.new("Number", "CCD_FRAME", X=0, Y=0, WIDTH=1500, HEIGHT=1000)  # 3 s on the wire, 3 blocks
     client.expose(0.1)
     client.picture()
     client.until("CCD_EXPOSURE", "Ok")
