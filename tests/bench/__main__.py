@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench import latency, limits, start
-from tests.bench.frames import Cost
+from tests.bench.frames import Cost, measure_wire
 from tests.bench.report import Figure, median, table
 from tests.bench.rig import FRAME, camera
 
 SLOW_RATE = 2_000_000  # bytes/s
+FAST_RATE = 30_000_000  # bytes/s; what an FT2232H gives
 READOUT = ("--readout", "0.2")
 
 
@@ -73,6 +74,11 @@ def _frames(directory: Path, times: int) -> tuple[list[Figure], Cost]:
         return cost.figures(copy, base64, send), cost
 
 
+def _wire(directory: Path, times: int) -> list[Figure]:
+    with camera(directory / "camera", "683wsg", *READOUT, "--rate", str(FAST_RATE)) as one:
+        return measure_wire(directory / "wire", one, FAST_RATE, times)
+
+
 def _start(directory: Path, times: int) -> list[Figure]:
     with camera(directory / "camera") as one:
         return start.measure_start(directory / "start", one.environ, 2 * times)
@@ -107,6 +113,7 @@ def _slow(directory: Path, times: int) -> list[Figure]:
 
 PARTS: dict[str, Callable[[Path, int], list[Figure] | tuple[list[Figure], Cost]]] = {
     "frames": _frames,
+    "wire": _wire,
     "start": _start,
     "connect": _connect,
     "idle": _idle,

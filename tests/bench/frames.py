@@ -46,6 +46,34 @@ def take(client: Client, seconds: float = EXPOSURE) -> Blob:
     return blob
 
 
+def measure_wire(directory: Path, camera: Camera, rate: float, count: int) -> list[Figure]:
+    """A download when the USB, at `rate` bytes/s, is all there should be to wait for.
+
+    The chip keeps little for a host that does not read: what is done between two reads must be over by then.
+    """
+    took = []
+    with under_indiserver(directory, camera.environ) as driver, Client(driver.unix, blobs="Also") as client:
+        connect(client)
+        settled(driver.pid)
+        for _ in range(count):
+            since = time.time()
+            take(client)
+            took.append(camera.times("auto_zero", since)[0] - camera.times("transfer", since)[0])
+    wire = 1000 * FRAME / rate
+    return [
+        Figure(
+            f"download at {rate / 1e6:g} MB/s",
+            1000 * median(took),
+            "ms",
+            1.05 * wire,
+            "1.05 times the wire's",
+            wire,
+            "the bytes at this rate",
+            took,
+        )
+    ]
+
+
 class Cost:
     """The first part: frames under indiserver and on our own server, beside bare reads of the same camera."""
 
