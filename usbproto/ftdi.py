@@ -212,21 +212,20 @@ class Channel:
 
         Waits for at least one byte, until the deadline: 0 means that nothing came.
         """
-        if not self._pending:
-            if direct := self._strip(self._read_block(deadline), target):
-                return direct
-            eager = Deadline(EAGER_TIME)
+        if self._pending:
+            count = min(len(self._pending), len(target))
+            target[:count] = self._pending[:count]
+            self._pending = self._pending[count:]
+            return count
+        eager = Deadline(EAGER_TIME)
+        while True:
+            if count := self._strip(self._read_block(deadline), target):
+                return count
             # Asked after each read: an idle chip sends empty packets for ever.
-            while not deadline.passed:
-                if eager.passed:
-                    time.sleep(min(PAUSE, deadline.remaining))
-                if direct := self._strip(self._read_block(deadline), target):
-                    return direct
-            return 0
-        count = min(len(self._pending), len(target))
-        target[:count] = self._pending[:count]
-        self._pending = self._pending[count:]
-        return count
+            if deadline.passed:
+                return 0
+            if eager.passed:
+                time.sleep(min(PAUSE, deadline.remaining))
 
     def look(self) -> bytes:
         """What waits in the queue right now, without waiting for more than two latency periods."""

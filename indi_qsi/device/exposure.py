@@ -55,7 +55,6 @@ UNSURE_PART = 0.9
 TRIGGER_INTERVAL = 0.05  # s between questions whether the trigger came
 TRIGGER_LIMIT = 4 * 3600.0  # s; nobody waits longer than the longest exposure
 BACKLOG_INTERVAL = 0.02  # s between looks whether the pictures before are on their way
-PROGRESS_INTERVAL = 0.1  # s between signs of life from a transfer, which comes in some hundred pieces
 WHEEL_INTERVAL = 0.1  # s between looks whether the filter wheel has stopped
 # The slowest readout (9 million pixels at 800 kHz) takes 12 s; a camera that needs five times that is stuck.
 READOUT_LIMIT = 60.0  # s
@@ -81,7 +80,7 @@ class ExposureSubject(Subject):
         self._run: Run | None = None
         self._preparing: Run | None = None  # the one that was asked for last, until all is ready for it
         self._lock = threading.RLock()
-        self._jobs: list[Job] = []
+        self._job: Job | None = None  # the next step
         self._readouts = Steady(UNSURE_PART, READY_INTERVAL)
         self.exposure = NumberVector(
             "CCD_EXPOSURE",
@@ -263,12 +262,8 @@ class ExposureSubject(Subject):
 
         with self._lock:
             if self._run is run:
-                # The countdown and one step: what was posted before those two is done.
-                self._jobs = self._jobs[-1:]
-                self._jobs.append(
-                    self._thread.post(
-                        Priority.EXPOSURE, work, delay=delay, failed=lambda error: self._failed(run, error)
-                    )
+                self._job = self._thread.post(
+                    Priority.EXPOSURE, work, delay=delay, failed=lambda error: self._failed(run, error)
                 )
 
     def _start(self, run: Run, camera: Camera) -> None:
@@ -324,7 +319,6 @@ class ExposureSubject(Subject):
         self._around.opened(run)
         self._enter(run, Phase.EXPOSING)
         self._count_down(run, camera)
-        self._post(run, self._wait_ready, run.remaining + self._readouts.sure(_readout(run, camera)))
 
     def _count_down(self, run: Run, camera: Camera) -> None:
         remaining = run.remaining
@@ -335,11 +329,12 @@ class ExposureSubject(Subject):
             self._post(run, self._count_down, min(COUNTDOWN, remaining))
         else:
             self._enter(run, Phase.READING)
+            known = self._readouts.sure(_readout(run, camera))
+            self._post(run, self._wait_ready, max(0.0, known - run.closed_for))
 
     def _wait_ready(self, run: Run, camera: Camera) -> None:
-        assert run.opened is not None
         ready = camera.image_ready()
-        took = time.monotonic() - (run.opened + run.duration)
+        took = run.closed_for
         if ready:
             self._readouts.took(_readout(run, camera), took)
             self._read(run, camera)
@@ -368,14 +363,7 @@ class ExposureSubject(Subject):
             self._have(run, camera.expose_hsr(run.exposure, plate.target, progress), plate)
 
     def _progress(self, run: Run, total: int) -> Callable[[int], None]:
-        told = 0.0
-
         def tell(done: int) -> None:
-            nonlocal told
-            now = time.monotonic()
-            if done < total and now < told + PROGRESS_INTERVAL:
-                return
-            told = now
             self._around.transferring()
             with self._lock:
                 if self._run is run:
@@ -440,9 +428,9 @@ class ExposureSubject(Subject):
 
     def _forget(self) -> None:
         self._run = self._preparing = None
-        for job in self._jobs:
-            job.cancel()
-        self._jobs.clear()
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
 
     def _post_abort(self) -> None:
         def work() -> None:

@@ -22,7 +22,7 @@ from indi_qsi.properties import (
 if TYPE_CHECKING:
     from usbproto.camera import Camera
 
-PROGRESS_INTERVAL = 0.25  # s between reports; a transfer comes in some hundred pieces
+PROGRESS_INTERVAL = 0.25  # s between reports; a transfer comes in up to some hundred pieces
 
 
 class Phase(Enum):

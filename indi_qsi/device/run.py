@@ -36,7 +36,13 @@ class Run:
         """Seconds until the shutter closes; the whole duration while it has not opened."""
         if self.opened is None:
             return self.duration
-        return max(0.0, self.opened + self.duration - time.monotonic())
+        return max(0.0, -self.closed_for)
+
+    @property
+    def closed_for(self) -> float:
+        """Seconds since the shutter closed; negative before. Not while it has not opened."""
+        assert self.opened is not None
+        return time.monotonic() - (self.opened + self.duration)
 
 
 class Surroundings(Protocol):

@@ -174,7 +174,9 @@ class Vector(Generic[V]):
         """As `set`, but the clients are told only what is new."""
         with MODEL_LOCK:
             checked = self._checked(values)
-            if state is not self._state or any(self._values[name] != checked[name] for name in checked):
+            if state is not self._state or any(
+                self._values[name] != value for name, value in checked.items()
+            ):
                 self.set(values, state=state)
 
     def refuse(self, message: str) -> None:
