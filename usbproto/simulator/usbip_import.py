@@ -194,9 +194,7 @@ class ImportedDevice:
         if not self._poll.poll(None if seconds is None else math.ceil(seconds * 1000)):
             return
         try:
-            # While one transfer is waited for, what follows the reply's head can only be its data.
-            room = self._only_room()
-            count = self._connection.recvmsg_into((self._head, room) if room else (self._head,))[0]
+            count = self._begin()
             if count < usbip.HEADER_SIZE:
                 if not count:
                     raise EOFError("connection closed")
@@ -219,8 +217,20 @@ class ImportedDevice:
         except (OSError, EOFError, usbip.ProtocolError):
             self._die()
 
+    def _begin(self) -> int:
+        """The first bytes of a reply, which must be there: the head and, if it is certain whose, its data."""
+        # While one transfer is waited for and none can be sent, only its data can follow the head. Who sends
+        # may be waiting until the server has got rid of this reply, so it is not waited for.
+        if not self._sending.acquire(blocking=False):
+            return self._connection.recv_into(self._head)
+        try:
+            room = self._only_room()
+            return self._connection.recvmsg_into((self._head, room) if room else (self._head,))[0]
+        finally:
+            self._sending.release()
+
     def _only_room(self) -> memoryview | None:
-        """Where the data of the next reply go, if that is certain."""
+        """Where the data of the next reply go, if one transfer is waited for. Within `_sending`."""
         with self._turn:
             if len(self._pending) != 1:
                 return None
