@@ -117,6 +117,7 @@ def test_an_abort_ends_the_series(client: Observer, sim: Sim) -> None:
     client.new("Switch", "CCD_ABORT_EXPOSURE", ABORT="On")
     client.until("CCD_EXPOSURE", "Idle")
     eventually(lambda: frames_left(client)[-1:] == [1], "the count is 1 again")
+    wait_event(sim, "abort")  # until then, the next one may just be starting
     started = sim.count("expose")
     client.choose("CCD_FAST_TOGGLE", "INDI_DISABLED")
     client.expose(0.1)
