@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from indi_qsi.device.status import StatusSubject
 from indi_qsi.device.subject import Subject
 from indi_qsi.device.upload import UploadSubject
 from indi_qsi.device.worker import THREAD_NAME, CameraThread
-from indi_qsi.properties import Device, Hub, Level, NumberVector, Request, State, Vector
+from indi_qsi.properties import Device, Hub, Level, NumberVector, Rejected, Request, State, Vector
 from indi_qsi.properties.config import Config, ConfigError
 from indi_qsi.wire.messages import NewVector
 from indi_qsi.wire.numbers import format_number, parse_number
@@ -196,7 +196,6 @@ class QsiDevice:
     def ready(self, camera: Camera) -> None:
         self._tell_interface()
         self._device.add(*(vector for subject in self._subjects for vector in subject.vectors()))
-        self._recall(vector.name for subject in self._subjects for vector in subject.kept())
         self._begin(camera)
 
     def _begin(self, camera: Camera) -> None:
@@ -354,16 +353,22 @@ class QsiDevice:
             self._device.message(str(error), Level.WARNING)
 
     def _load_first(self) -> None:
-        """What holds before a camera is connected."""
-        self._recall(vector.name for vector in self._saved())
-
-    def _recall(self, names: Iterable[str]) -> None:
-        """Brings back what the file says of these, if they are defined."""
-        wanted = set(names)
+        """Brings back what holds unasked: what is defined already, and what comes with the camera."""
         try:
-            self._apply([request for request in self._config.load() if request.name in wanted])
+            requests = self._config.load()
         except ConfigError as error:
             self._device.message(str(error), Level.WARNING)
+            return
+        self._apply(requests)
+        # Restored as soon as they are defined, they might undo what a client asked for a moment before.
+        kept = {vector.name: vector for subject in self._subjects for vector in subject.kept()}
+        for request in requests:
+            if request.device == self._device.name and request.name in kept:
+                vector = kept[request.name]
+                try:
+                    vector.restore(_within_limits(request, vector).values)
+                except Rejected as rejected:
+                    self._device.message(f"{self._config.path}: {rejected}", Level.WARNING)
 
     def _load(self) -> None:
         self._apply(self._config.load())

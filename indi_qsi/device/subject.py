@@ -40,7 +40,7 @@ class Subject:
         return ()
 
     def kept(self) -> Sequence[Vector[Any]]:
-        """Those of them that are saved when they change, and hold again at the next connect unasked."""
+        """Those of them that are saved when they change, and hold again unasked when the driver starts."""
         return ()
 
     def connect(self, camera: Camera) -> None:

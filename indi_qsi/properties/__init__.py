@@ -18,7 +18,7 @@ from indi_qsi.properties.elements import (
 )
 from indi_qsi.properties.hub import Hub
 from indi_qsi.properties.kinds import LightVector, NumberVector, SwitchVector, TextVector
-from indi_qsi.properties.vectors import Request, Vector
+from indi_qsi.properties.vectors import Rejected, Request, Vector
 from indi_qsi.wire.messages import Kind, State
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "NumberElement",
     "NumberVector",
     "Permission",
+    "Rejected",
     "Request",
     "Rule",
     "State",

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Rejected(Exception):
-    """A client's request that the vector itself refuses: nothing changes but the state."""
+    """Values, a client's or saved ones, that the vector itself refuses. `state` is what it then goes to."""
 
     def __init__(self, state: State, message: str) -> None:
         super().__init__(message)
@@ -178,6 +178,11 @@ class Vector(Generic[V]):
                 self._values[name] != value for name, value in checked.items()
             ):
                 self.set(values, state=state)
+
+    def restore(self, texts: Iterable[tuple[str, str]]) -> None:
+        """Takes over saved values, unasked, before clients know the vector. Raises Rejected."""
+        with MODEL_LOCK:
+            self.set(self._request(texts, None).values, state=State.OK)
 
     def refuse(self, message: str) -> None:
         """Answers a request that cannot be fulfilled: state Alert, the values as they are."""

@@ -258,10 +258,35 @@ def test_ramp_and_policy_hold_from_the_moment_they_are_set(tmp_path: Path) -> No
             client.until("COOLER_AT_DISCONNECT", "Ok")
         with stand_alone(tmp_path, sim.environ) as server, Observer(server.address) as client:
             client.connect_camera()
-            ramp = client.wait_for("setNumberVector", name="CCD_TEMP_RAMP")
+            ramp = client.wait_for("defNumberVector", name="CCD_TEMP_RAMP")
             assert {name: float(value) for name, value in values(ramp).items()} == {
                 "RAMP_SLOPE": 3,
                 "RAMP_THRESHOLD": 0.5,
             }
-            policy = client.wait_for("setSwitchVector", name="COOLER_AT_DISCONNECT")
+            policy = client.wait_for("defSwitchVector", name="COOLER_AT_DISCONNECT")
             assert values(policy)["AT_DISCONNECT_WARM"] == "On"
+            # They are never set after a client can know them: that might undo what it has just asked for.
+            client.until("CCD_TEMPERATURE", "Idle")
+            assert not client.updates("CCD_TEMP_RAMP") and not client.updates("COOLER_AT_DISCONNECT")
+
+
+def test_a_ramp_that_makes_no_sense_is_told_and_the_rest_holds(tmp_path: Path) -> None:
+    indi = tmp_path / "home" / ".indi"
+    indi.mkdir(parents=True)
+    (indi / "QSI CCD_config.xml").write_text(
+        "<INDIDriver><newNumberVector device='QSI CCD' name='CCD_TEMP_RAMP'>"
+        "<oneNumber name='RAMP_SLOPE'>steep</oneNumber></newNumberVector>"
+        "<newSwitchVector device='QSI CCD' name='COOLER_AT_DISCONNECT'>"
+        "<oneSwitch name='AT_DISCONNECT_OFF'>On</oneSwitch></newSwitchVector></INDIDriver>"
+    )
+    with (
+        Sim(tmp_path) as sim,
+        stand_alone(tmp_path, sim.environ) as server,
+        Observer(server.address) as client,
+    ):
+        client.connect_camera()
+        ramp = client.wait_for("defNumberVector", name="CCD_TEMP_RAMP")
+        assert float(values(ramp)["RAMP_SLOPE"]) == 0
+        policy = client.wait_for("defSwitchVector", name="COOLER_AT_DISCONNECT")
+        assert values(policy)["AT_DISCONNECT_OFF"] == "On"
+        assert "QSI CCD_config.xml: RAMP_SLOPE" in server.log
