@@ -94,6 +94,8 @@ def printable(text: str) -> str:
 
     What has no spelling becomes '?'.
     """
+    if text.isascii() and text.isprintable():  # nearly every text, and there are many in a header
+        return text
     return "".join(
         character if " " <= character <= "~" else _spelled(character)
         for character in text.translate(_SPELLED)
