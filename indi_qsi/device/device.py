@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -361,14 +361,12 @@ class QsiDevice:
             return
         self._apply(requests)
         # Restored as soon as they are defined, they might undo what a client asked for a moment before.
-        kept = {vector.name: vector for subject in self._subjects for vector in subject.kept()}
-        for request in requests:
-            if request.device == self._device.name and request.name in kept:
-                vector = kept[request.name]
-                try:
-                    vector.restore(_within_limits(request, vector).values)
-                except Rejected as rejected:
-                    self._device.message(f"{self._config.path}: {rejected}", Level.WARNING)
+        kept = [vector for subject in self._subjects for vector in subject.kept()]
+        for vector, request in self._meant_for(kept, requests):
+            try:
+                vector.restore(request.values)
+            except Rejected as rejected:
+                self._device.message(f"{self._config.path}: {rejected}", Level.WARNING)
 
     def _load(self) -> None:
         self._apply(self._config.load())
@@ -377,10 +375,18 @@ class QsiDevice:
         self._apply(self._config.load_default())
 
     def _apply(self, requests: Sequence[NewVector]) -> None:
-        known = {vector.name: vector for vector in self._saved()}
+        for _, request in self._meant_for(self._saved(), requests):
+            self._hub.dispatch(None, request)
+
+    def _meant_for(
+        self, vectors: Iterable[Vector[Any]], requests: Iterable[NewVector]
+    ) -> Iterator[tuple[Vector[Any], NewVector]]:
+        """What a config file says of these vectors, in its order."""
+        known = {vector.name: vector for vector in vectors}
         for request in requests:
             if request.device == self._device.name and request.name in known:
-                self._hub.dispatch(None, _within_limits(request, known[request.name]))
+                vector = known[request.name]
+                yield vector, _within_limits(request, vector)
 
 
 def _within_limits(request: NewVector, vector: Vector[Any]) -> NewVector:

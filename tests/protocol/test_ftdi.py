@@ -298,6 +298,8 @@ def test_unplugged_at_every_transfer_of_an_exposure() -> None:
 
         def expose() -> None:
             b.camera.start_exposure(Exposure(0.05, geometry))
+            for _ in range(2):  # on a busy machine it might be asked once only
+                b.camera.image_ready()
             b.finish(geometry)
 
         # How many transfers there are depends on how often the camera had to be asked.
@@ -314,7 +316,6 @@ def test_unplugged_at_every_transfer_of_an_exposure() -> None:
             b.backend.unplug_at = None
             b.simulated.device.replug()
             b.connect()
-        # Start, at least one question, image, overscan: each is written, read and looked after.
-        assert index > 15
+        assert index > 20
         b.backend.unplug_at = None
         b.check_picture()

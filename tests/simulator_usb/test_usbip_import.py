@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The client's side of a USB/IP connection, against a server that answers when it is the worst moment."""
+"""The client's side of a USB/IP connection, against a server that answers at the worst moment."""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from usbproto.models import SERIES_600, VENDOR_ID
 from usbproto.simulator import usbip_protocol as usbip
+from usbproto.simulator.descriptors import HIGH_SPEED
 from usbproto.simulator.usbip_import import ImportedDevice
 from usbproto.simulator.usbtransfer import Setup
 
-INFO = usbip.DeviceInfo("/1-1", "1-1", 1, 1, 3, 0x0403, 0xEB49, 0x0700, (0, 0, 0), 1, 1, 2)
+INFO = usbip.DeviceInfo(
+    path="/1-1",
+    busid="1-1",
+    bus=1,
+    address=1,
+    speed=HIGH_SPEED,
+    vendor=VENDOR_ID,
+    product=SERIES_600.product_id,
+    bcd_device=0x0700,
+    device_class=(0, 0, 0),
+    configuration=1,
+    configurations=1,
+    interface_count=2,
+)
 TIMEOUT = 5.0  # s
 # How long a transfer may take to reach the server, in which the test hopes for it and need not get it.
 HOPE = 0.2  # s
