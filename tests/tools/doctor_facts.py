@@ -9,6 +9,7 @@ from qsi_tools.doctor.facts import (
     DriverFile,
     Examined,
     Facts,
+    Flights,
     Folder,
     Hub,
     Node,
@@ -52,6 +53,14 @@ PROGRAMS = {
 DRIVER_FILE = DriverFile("/usr/share/indi/indi_qsi.xml", False, ("indi_qsi_ccd",))
 SERVICE = Service("loaded", "inactive", "dead", "disabled")
 FOLDER = Folder("/home/pi", True, True, free=50_000_000_000, speed=30e6)
+FLIGHTS = Flights(
+    "/home/pi/.indi/qsi-flight",
+    20,
+    "/home/pi/.indi/qsi-flight/flight-20261130T214501.123Z-link-error.jsonl",
+    "link-error",
+    "The camera did not answer",
+    3.5 * 3600,
+)
 PI = Power("Raspberry Pi 4 Model B Rev 1.4", throttled=0, low_now=False)
 SYSTEM = System(
     user=User("pi", root=False, in_session=True, in_database=True),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from qsi_tools.doctor import checks
 from qsi_tools.doctor.checks_camera import LIGHTS
-from qsi_tools.doctor.facts import Camera, DriverFile, Facts, Process, Program, RuleFile, Server
+from qsi_tools.doctor.facts import Camera, DriverFile, Facts, Flights, Process, Program, RuleFile, Server
 from qsi_tools.doctor.findings import STATUS, Finding, Severity, ok, problem, unknown, warning, worst
 from qsi_tools.doctor.report import summary, text
 
@@ -20,6 +20,7 @@ from tests.tools.doctor_facts import (
     DEVICE,
     DRIVER_FILE,
     EXAMINED,
+    FLIGHTS,
     FOLDER,
     FREE,
     HUB,
@@ -212,6 +213,16 @@ CASES: list[tuple[str, Facts, str, Severity, tuple[str, ...]]] = [
      usb=replace(FREE.usb, processes=(SERVICE_PROCESS,))), "picture-folder", NOTE, ("sudo -u indi-qsi",)),
     ("no folder yet", system(folder=replace(FOLDER, exists=False, speed=None)), "picture-folder", NOTE,
      ("first picture",)),
+    ("no flights", system(), "flight-recorder", OK, ("no files",)),
+    ("one flight", system(flights=(replace(FLIGHTS, count=1),)), "flight-recorder", NOTE,
+     ("1 file in /home/pi/.indi/qsi-flight", "3 hours old", "link-error, The camera did not answer",
+      "camera: qsi-replay show /home/pi/.indi/qsi-flight/flight-")),
+    ("two folders", system(flights=(FLIGHTS, replace(FLIGHTS, path="/srv", problem="denied"))),
+     "flight-recorder", NOTE, ("20 files",)),
+    ("closed flight", system(flights=(replace(FLIGHTS, reason=None, age=5 * 86400.0),)), "flight-recorder",
+     NOTE, ("5 days old: link-error", "sudo qsi-replay show")),
+    ("closed folder", system(flights=(Flights("/srv", problem="Permission denied"),)), "flight-recorder",
+     NOTE, ("/srv cannot be read: Permission denied", "sudo qsi-doctor")),
     ("no time", system(synchronised=False), "clock", WARNING, ("headers", "timedatectl")),
     ("whose time", system(synchronised=None), "clock", UNKNOWN, ("date -u",)),
     ("Pi low now", system(power=replace(PI, throttled=0x50005)), "pi-power", PROBLEM, ("5.1 V",)),

@@ -10,12 +10,21 @@ import time
 from pathlib import Path
 
 import pytest
-from qsi_tools.doctor import collect_camera, collect_folder, collect_system, collect_usb, command
+from qsi_tools.doctor import (
+    collect_camera,
+    collect_flights,
+    collect_folder,
+    collect_system,
+    collect_usb,
+    command,
+)
 from qsi_tools.doctor.facts import Camera, Folder, Hub, Program, Service
 from qsi_tools.doctor.ruletext import concerns_cameras
 
 from indi_qsi.bus import Bus
 from tests.tools.doctor_machine import RULES, Machine
+from usbproto.flight import FlightRecorder
+from usbproto.flightfiles import FlightFiles
 
 
 @pytest.fixture
@@ -316,3 +325,39 @@ def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = collect_folder.collect(tmp_path, write=True)
     assert found == Folder(str(tmp_path), True, False, found.free, None, "Input/output error")
     assert not list(tmp_path.iterdir())
+
+
+# --- flight recorders ---
+
+
+def flight(home: Path, kind: str, reason: str) -> Path:
+    files = FlightFiles(home / collect_flights.STATE_FOLDER)
+    path = files.save(FlightRecorder(), kind, reason)
+    files.close()
+    assert path is not None
+    return path
+
+
+def test_flights_of_a_user_and_of_the_service(tmp_path: Path, machine: Machine) -> None:
+    home, service = tmp_path / "home", machine.root / collect_flights.SERVICE_HOME
+    assert collect_flights.collect(machine.root, (home, home)) == ()
+    flight(home, "odd", "first")
+    newest = flight(home, "lost", "second \33[2J")
+    flight(service, "link", "third")
+    own, theirs = collect_flights.collect(machine.root, (home, home))
+    assert (own.path, own.count, own.newest) == (str(newest.parent), 2, str(newest))
+    assert (own.kind, own.reason) == ("lost", "second ?[2J")
+    assert 0 <= own.age < 3600 and not own.problem
+    assert (theirs.count, theirs.kind, theirs.reason) == (1, "link", "third")
+
+
+def test_flights_that_cannot_be_read(tmp_path: Path, machine: Machine) -> None:
+    flight(tmp_path, "odd", "first").write_text("garbage")
+    (found,) = collect_flights.collect(machine.root, (tmp_path,))
+    assert (found.count, found.kind, found.reason) == (1, "odd", None)
+    # Of an unreadable folder only that is known; as root, a file in its place is one.
+    place = machine.root / collect_flights.SERVICE_HOME / collect_flights.STATE_FOLDER
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    _, closed = collect_flights.collect(machine.root, (tmp_path,))
+    assert (closed.count, closed.problem) == (0, "Not a directory")

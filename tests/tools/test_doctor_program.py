@@ -26,6 +26,8 @@ from tests.support.rig import PROGRAMS, IndiClient, Sim, stand_alone, under_indi
 from tests.support.workbench import happened, wait_event
 from tests.tools.doctor_machine import Machine
 from tests.tools.running import Running, run_unread
+from usbproto.flight import FlightRecorder
+from usbproto.flightfiles import FOLDER, FlightFiles
 
 # Over USB/IP nothing but questions; see tests/protocol/test_checkup.py.
 DISTURBING = ("settings", "expose", "abort", "filter", "relay", "temperature", "trigger_mode", "alt_mode")
@@ -152,6 +154,23 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGINT)
         ended = running.ended()
     assert (ended.code, ended.err) == (130, "qsi-doctor: interrupted\n")
+
+
+def test_flights_are_in_the_report_and_leave_its_status(machine: Machine, tmp_path: Path) -> None:
+    files = FlightFiles(tmp_path / ".indi" / FOLDER)
+    path = files.save(FlightRecorder(), "odd", "The answer was longer than its layout")
+    files.close()
+    before = doctor("--root", str(machine.root), *QUIET)
+    result = doctor("--root", str(machine.root), *QUIET, environ={"HOME": str(tmp_path)})
+    assert result.returncode == before.returncode
+    words = " ".join(result.stdout.split())
+    assert f"1 file in {tmp_path}/.indi/{FOLDER}" in words and "longer than its layout" in words
+    assert f"qsi-replay show {path}" in words
+    tree = json.loads(
+        doctor("--json", "--root", str(machine.root), *QUIET, environ={"HOME": str(tmp_path)}).stdout
+    )
+    (flights,) = tree["facts"]["system"]["flights"]
+    assert (flights["count"], flights["newest"], flights["kind"]) == (1, str(path), "odd")
 
 
 def test_who_has_it_is_told(machine: Machine) -> None:

@@ -30,6 +30,7 @@ CHECKS: dict[str, Check] = {
     "indiserver": checks_system.indiserver,
     "service": checks_system.service,
     "picture-folder": checks_system.folder,
+    "flight-recorder": checks_system.flights,
     "clock": checks_system.clock,
     "pi-power": checks_system.power,
 }

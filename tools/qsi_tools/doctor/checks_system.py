@@ -175,6 +175,33 @@ def folder(facts: Facts) -> Iterable[Finding]:
         yield ok(about, f"{path} takes {found.speed / 1e6:.0f} MB/s")
 
 
+def flights(facts: Facts) -> Iterable[Finding]:
+    """They tell of what is over, so they are no reason for a script to stop."""
+    about = "flight recorder"
+    if not facts.system.flights:
+        yield ok(about, "It has left no files")
+    for found in facts.system.flights:
+        if found.problem:
+            yield note(about, f"{found.path} cannot be read: {found.problem}", "Look again: sudo qsi-doctor")
+            continue
+        files = "1 file" if found.count == 1 else f"{found.count} files"
+        reason = found.kind if not found.reason else f"{found.kind}, {found.reason}"
+        show = f"qsi-replay show {shlex.quote(found.newest)}"
+        yield note(
+            about,
+            f"{files} in {found.path}, the newest {_age(found.age)} old: {reason}",
+            f"It shows the last exchanges with the camera: {'sudo ' * (found.reason is None)}{show}",
+        )
+
+
+def _age(seconds: float) -> str:
+    """In the largest unit of which there are at least two."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def clock(facts: Facts) -> Iterable[Finding]:
     match facts.system.synchronised:
         case True:

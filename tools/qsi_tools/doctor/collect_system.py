@@ -19,6 +19,7 @@ from qsi_tools.doctor.facts import (
     LAUNCHERS,
     TOOL,
     DriverFile,
+    Flights,
     Folder,
     Power,
     Program,
@@ -38,7 +39,7 @@ MACHINE_CODE = b"\x7fELF"
 MAX_RULE = 64 * 1024  # characters; real ones have a few thousand
 
 
-def collect(root: Path, folder: Folder | None) -> System:
+def collect(root: Path, folder: Folder | None, flights: tuple[Flights, ...] = ()) -> System:
     """`root` is where /etc, /run, /sys and /usr are: another folder than / in tests."""
     return System(
         user=_user(),
@@ -48,6 +49,7 @@ def collect(root: Path, folder: Folder | None) -> System:
         driver_files=_driver_files(root),
         service=_service(),
         folder=folder,
+        flights=flights,
         synchronised=_synchronised(root),
         power=_power(root),
     )

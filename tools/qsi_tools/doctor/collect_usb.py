@@ -17,7 +17,7 @@ from indi_qsi.bus import LIBUSB, Bus
 from qsi_tools.doctor.facts import DRIVERS, INDISERVER, Camera, Hub, Node, Process, Usb
 from usbproto import discovery
 from usbproto.errors import QsiError
-from usbproto.models import VENDOR_ID, series_of
+from usbproto.models import VENDOR_ID, channel_serial, series_of
 
 DEVICES = "sys/bus/usb/devices"
 # Programs that hold cameras or stand between them and us, by the kernel's name for the process.
@@ -73,7 +73,7 @@ def _cameras(devices: Path, root: Path) -> Iterator[Camera]:
         authorized = _number(path / "authorized")
         yield Camera(
             series=series.name,
-            serial=discovery.channel_serial(_read(path / "serial") or "") or None,
+            serial=channel_serial(_read(path / "serial") or "") or None,
             location=f"{bus:03}:{address:03}",
             path=path.name,
             speed=_speed(path),

@@ -154,6 +154,19 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
+class Flights:
+    """Files of flight recorders in a folder. `age` of the newest in s; its `reason` None if not readable."""
+
+    path: str
+    count: int = 0
+    newest: str = ""
+    kind: str = ""
+    reason: str | None = None
+    age: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Power:
     """Of a Raspberry Pi: `throttled` is the word of flags, `low_now` what the kernel's sensor says."""
 
@@ -173,6 +186,7 @@ class System:
     driver_files: tuple[DriverFile, ...] = ()
     service: Service | None = None
     folder: Folder | None = None
+    flights: tuple[Flights, ...] = ()
     synchronised: bool | None = None
     power: Power | None = None
 

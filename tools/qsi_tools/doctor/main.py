@@ -18,6 +18,7 @@ from indi_qsi.version import VERSION
 from qsi_tools.doctor import (
     checks,
     collect_camera,
+    collect_flights,
     collect_folder,
     collect_server,
     collect_system,
@@ -122,7 +123,8 @@ def collect(options: argparse.Namespace, bus: Bus) -> Facts:
     usb = collect_usb.collect(bus, options.root)
     examined = () if options.no_camera else collect_camera.collect(bus, usb)
     folder = collect_folder.collect(options.pictures or _pictures(server, usb), write=not options.no_write)
-    return Facts(usb, collect_system.collect(options.root, folder), server, examined)
+    flights = collect_flights.collect(options.root, (_own_home(), _home(usb)))
+    return Facts(usb, collect_system.collect(options.root, folder, flights), server, examined)
 
 
 def _pictures(server: Server | None, usb: Usb) -> Path:
@@ -139,7 +141,7 @@ def _pictures(server: Server | None, usb: Usb) -> Path:
 
 def _home(usb: Usb) -> Path:
     """Of the user whose driver runs here, such as the service's; without one, of this user."""
-    own = Path(os.environ.get("HOME") or "~").expanduser()
+    own = _own_home()
     for process in usb.drivers:
         try:
             account = pwd.getpwnam(process.user)
@@ -147,6 +149,10 @@ def _home(usb: Usb) -> Path:
             continue
         return own if account.pw_uid == os.geteuid() else Path(account.pw_dir)
     return own
+
+
+def _own_home() -> Path:
+    return Path(os.environ.get("HOME") or "~").expanduser()
 
 
 if __name__ == "__main__":
