@@ -493,12 +493,13 @@ def test_trigger_mode_is_forgotten_at_init(b: Bench) -> None:
 def test_wheel(model: str, target: int, seconds: float) -> None:
     with bench(model) as b:
         b.ask(p.SET_FILTER_TRIM, p.Trim(-3))
-        b.ask(p.SET_FILTER_WHEEL, p.Byte(target))
-        state = b.ask(p.GET_DEVICE_STATE)
-        assert (state.state, state.filter_moving) == (p.CameraState.FILTER_MOVING, True)
+        b.write(p.encode_request(p.SET_FILTER_WHEEL, p.Byte(target)))
+        b.write(p.encode_request(p.GET_FILTER_POSITION, p.Empty()))
+        b.time.advance(seconds - 0.01)
         assert b.camera.indicator.led == "yellow"
-        b.time.advance(seconds)
-        assert b.ask(p.GET_FILTER_POSITION).value == target
+        assert b.read() == b""  # nothing is served during the move
+        b.time.advance(0.02)
+        assert b.read().hex() == f"4a01005702{target:02x}00"
         assert b.when("filter_end")[0] - b.when("filter")[0] == pytest.approx(seconds)
         assert b.state() is p.CameraState.IDLE
 
@@ -511,6 +512,7 @@ def test_wheel_limits(b: Bench) -> None:
 
 
 def test_an_exposure_waits_for_the_wheel(b: Bench) -> None:
+    b.camera.strange.add("wheel-answers-at-once")
     b.ask(p.SET_FILTER_WHEEL, p.Byte(2))
     b.start(0.1, SMALL)
     assert b.when("exposure_start")[0] > b.when("filter_end")[0]

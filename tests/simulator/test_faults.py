@@ -226,8 +226,7 @@ def _(b: Bench) -> None:
 
 @check("wheel-jam")
 def _(b: Bench) -> None:
-    b.ask(p.SET_FILTER_WHEEL, p.Byte(2))
-    b.time.advance(5)
+    assert refused(b, p.SET_FILTER_WHEEL, p.Byte(2)) == 5
     state = b.ask(p.GET_DEVICE_STATE)
     assert (state.state, state.filter_moving) == (p.CameraState.IDLE, False)
     assert refused(b, p.GET_FILTER_POSITION) == 5
@@ -238,10 +237,10 @@ def _(b: Bench) -> None:
 
 @check("wheel-drags:10")
 def _(b: Bench) -> None:
-    b.ask(p.SET_FILTER_WHEEL, p.Byte(1))
-    b.time.advance(10)
-    assert b.ask(p.GET_DEVICE_STATE).filter_moving
+    move = p.encode_request(p.SET_FILTER_WHEEL, p.Byte(1))
+    assert b.exchange(move, 10) == b""
     b.time.advance(2)
+    assert b.read().hex() == "4a0100"
     assert b.ask(p.GET_FILTER_POSITION).value == 1
 
 
@@ -502,7 +501,7 @@ def test_wrong_arguments_of_a_later_fault_do_no_harm() -> None:
 
 
 def test_an_exposure_that_failed_underway_is_answered() -> None:
-    with bench("583wsg", readout=0.0) as b:
+    with bench("583wsg", readout=0.0, strange=("wheel-answers-at-once",)) as b:
         b.ask(p.SET_FILTER_WHEEL, p.Byte(2))
         b.camera.faults.arm("error-state@expose")
         with pytest.raises(Refused):

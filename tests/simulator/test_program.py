@@ -20,6 +20,7 @@ from usbproto.simulator.camera import SimulatedCamera
 from usbproto.simulator.control import HELP, execute, status
 from usbproto.simulator.events import EVENTS, EventLog
 from usbproto.simulator.faults import FAULTS
+from usbproto.simulator.strange import STRANGENESSES
 from usbproto.simulator.timeline import ManualTimeline
 
 
@@ -54,7 +55,9 @@ class Program:
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
     running = Program(
-        tmp_path, "--model", "583wsg", "--model", "583ws", "--model", "690i", "--serial", "12345678"
+        tmp_path,
+        *("--model", "583wsg", "--model", "583ws", "--model", "690i", "--serial", "12345678"),
+        *("--strange", "slow-abort:2", "--strange", "late-busy"),
     )
     yield running
     if running.process.poll() is None:
@@ -71,6 +74,12 @@ def test_program(program: Program, tmp_path: Path) -> None:
     assert not json.loads(program.say("status").removeprefix("ok "))["plugged"]
     assert program.say("replug") == "ok"
     assert program.say("nonsense").startswith("error")
+    assert json.loads(program.say("status").removeprefix("ok "))["strange"] == ["slow-abort:2", "late-busy"]
+    assert program.say("strange slow-abort:3") == "ok"
+    assert program.say("strange") == "ok late-busy slow-abort:3"
+    assert program.say("strange none") == "ok"
+    assert program.say("strange") == "ok"
+    assert program.say("strange late-busy:x") == "error late-busy:x: 'x' is not a number"
     assert program.say("00690001: power off") == "ok"
     assert program.close() == 0
     happened = [json.loads(line) for line in program.events.read_text().splitlines()]
@@ -89,6 +98,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.split() == list_models()
     assert cli.main(["--list-faults"]) == 0
     assert capsys.readouterr().out.count("\n") == len(FAULTS)
+    assert cli.main(["--list-strange"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(STRANGENESSES)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +107,8 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ["--model", "999x"],
         ["--fault", "nothing"],
+        ["--strange", "nothing"],
+        ["--strange", "slow-init:soon"],
         ["--listen", "0.0.0.0:0"],
         ["--model", "583ws", "--serial", "1", "--serial", "2"],
         ["--events", "/no/such/place"],
@@ -170,10 +183,12 @@ def test_real_time(tmp_path: Path) -> None:
 
 
 def test_the_page_is_complete() -> None:
-    """docs/simulator.md has every option, event, fault and control command."""
+    """docs/simulator.md has every option, event, fault, strangeness and control command."""
     text = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text()
     options = [option for action in cli._parser()._actions for option in action.option_strings]
     for name in [*options, *EVENTS, *FAULTS, *(word.split()[0] for word in HELP)]:
-        assert f"`{name}" in text or name in ("-h", "--help", "--list-faults"), name
+        assert f"`{name}" in text or name in ("-h", "--help"), name
     for fault in FAULTS.values():
         assert f"| `{fault.name}` | {fault.description} |" in text
+    for strange in STRANGENESSES.values():
+        assert f"| `{strange.name}` | {strange.description} |" in text

@@ -22,12 +22,16 @@ TRIGGER_TIMED_OUT = 0x84
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`error` is the device error; `data` follows the packet at once. `refused`: an empty payload."""
+    """`error` is the device error; `data` follows the packet at once. `refused`: an empty payload.
+
+    `seconds`: the firmware is busy that long before it answers.
+    """
 
     payload: Payload = EMPTY
     error: int = 0
     data: tuple[Chunk, ...] = ()
     refused: bool = False
+    seconds: float = 0.0
 
 
 OK = Answer()

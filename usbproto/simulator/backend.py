@@ -20,8 +20,8 @@ import usb.backend
 import usb.core
 
 from usbproto.simulator import descriptors
-from usbproto.simulator.usbdevice import UsbDevice
-from usbproto.simulator.usbtransfer import IN, Setup, UsbFailure
+from usbproto.simulator.usbdevice import Handle, UsbDevice
+from usbproto.simulator.usbtransfer import IN, URB_BYTES, Setup, UsbFailure
 
 # A time limit for the small requests that the backend itself makes; libusb has the same for its own.
 REQUEST_TIMEOUT = 1.0  # s
@@ -37,6 +37,7 @@ _LIBUSB = {
     errno.ETIMEDOUT: (-7, "Operation timed out"),
     errno.EOVERFLOW: (-8, "Overflow"),
     errno.EPIPE: (-9, "Pipe error"),
+    errno.ENOMEM: (-11, "Insufficient memory"),
 }
 
 
@@ -185,6 +186,10 @@ class PyUsbBackend(usb.backend.IBackend, Generic[_Id]):  # type: ignore[misc]  #
     def bulk_read(self, dev_handle: UsbHandle, ep: int, intf: int, buff: array[int], timeout: int) -> int:
         return self._bulk(dev_handle, ep | IN, buff, timeout)
 
+    def scatter_gather(self, bus: int, address: int) -> bool:
+        """Whether a device's read above URB_BYTES is one transfer (URB), as with most host controllers."""
+        return True
+
     def _bulk(self, handle: UsbHandle, endpoint: int, data: array[int], timeout: int) -> int:
         try:  # not `_errors`, which costs as much as the rest: there are many of these
             return handle.bulk(endpoint, memoryview(data).cast("B"), _seconds(timeout))
@@ -249,6 +254,17 @@ class SimulatorBackend(PyUsbBackend[_Listed]):
 
     def _configuration(self, dev: _Listed) -> bytes:
         return dev.device.configuration_descriptor
+
+    def scatter_gather(self, bus: int, address: int) -> bool:
+        return all(device.scatter_gather for device in self._bus if device.address == address)
+
+    def bulk_read(self, dev_handle: UsbHandle, ep: int, intf: int, buff: array[int], timeout: int) -> int:
+        assert isinstance(dev_handle, Handle)
+        view = memoryview(buff).cast("B")
+        if len(view) <= URB_BYTES or dev_handle.device.scatter_gather:
+            return super().bulk_read(dev_handle, ep, intf, buff, timeout)
+        with _errors():
+            return dev_handle.bulk_in_row(ep | IN, view, _seconds(timeout), URB_BYTES)
 
     def _open(self, dev: _Listed) -> UsbHandle:
         handle = dev.device.open()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self, TextIO
@@ -10,7 +11,14 @@ from typing import Self, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from usbproto.simulator import faults_firmware, faults_usb  # noqa: F401  (they register themselves)
+from usbproto.simulator import (  # noqa: F401  (they register themselves)
+    faults_firmware,
+    faults_usb,
+    strange_answers,
+    strange_behaviour,
+    strange_contents,
+    strange_usb,
+)
 from usbproto.simulator.bodies import CameraModel
 from usbproto.simulator.chip import FtdiChip
 from usbproto.simulator.cooler import Environment
@@ -22,6 +30,7 @@ from usbproto.simulator.hardware import Hardware
 from usbproto.simulator.indicator import Indicator
 from usbproto.simulator.mount import Telescope
 from usbproto.simulator.sky import Scene
+from usbproto.simulator.strange import Strange
 from usbproto.simulator.timeline import RealTimeline, Timeline
 
 
@@ -32,6 +41,7 @@ class SimulatedCamera:
     noise. `timeline` None makes its own, running `speed` times as fast as the wall. `readout` (s) overrides
     the readout time, `rate` limits the USB (bytes/s). `firmware` is the version to report. `starting`: it was
     switched on this moment and listens in 6 s. `events` is a file for JSON lines, `listener` a callback.
+    `strange` says how it differs from the notes (see `simulator.strange`); ValueError for what is not known.
     """
 
     def __init__(
@@ -50,6 +60,7 @@ class SimulatedCamera:
         starting: bool = False,
         telescope: Telescope | None = None,
         environment: Environment | None = None,
+        strange: Sequence[str] = (),
     ) -> None:
         self.model = CameraModel.parse(model) if isinstance(model, str) else model
         self._own_timeline = RealTimeline(speed) if timeline is None else None
@@ -81,7 +92,12 @@ class SimulatedCamera:
             self.device = FtdiChip(self.model.series, self.serial, self.fifo, self.timeline, rate=rate)
             self.indicator = Indicator(self.firmware, lambda: self.device.plugged)
             self._plugged = True
-            self.device.watch(self._usb_changed)
+        try:
+            self.strange = Strange(self, strange)
+        except ValueError:
+            self.close()
+            raise
+        self.device.watch(self._usb_changed)
         self.faults = Faults(self)
 
     @property

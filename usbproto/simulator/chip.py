@@ -94,9 +94,7 @@ class FtdiChip(UsbDevice):
         self.serial = serial
         self.rate = rate
         self._in, self._out = layout.interfaces[0]
-        self._packet = chip.packet
-        self._payload = chip.packet - STATUS_BYTES
-        self._status = HIGH_SPEED_STATUS if layout.speed == descriptors.HIGH_SPEED else FULL_SPEED_STATUS
+        self._take_speed(layout.speed)
         self._needs_sync_fifo = chip.sync_fifo
         self._fifo = fifo
         self._endpoints = layout.interfaces
@@ -109,6 +107,27 @@ class FtdiChip(UsbDevice):
         self._throttled: Transfer | None = None  # the transfer that was served last at `rate`
         self._power_on()
         fifo.on_output = self._output_arrived
+
+    def _take_speed(self, speed: int) -> None:
+        fast = speed == descriptors.HIGH_SPEED
+        self._packet = self.series.chip.packet if fast else descriptors.FULL_SPEED_PACKET
+        self._payload = self._packet - STATUS_BYTES
+        self._status = HIGH_SPEED_STATUS if fast else FULL_SPEED_STATUS
+
+    def limit_speed(self, limit: int) -> None:
+        """The hub before the chip is no faster than `limit` (a speed of `descriptors`).
+
+        The chip is enumerated again if that changes its speed.
+        """
+        with self._changed:
+            own = descriptors.LAYOUTS[self.series.chip.name].speed
+            speed = min(own, limit)
+            if speed == self.speed:
+                return
+            self.speed = speed
+            self._take_speed(speed)
+            self._zero.configuration = descriptors.configuration_descriptor(self.series.chip, self._packet)
+            self.enumerate_again()
 
     # --- faults ---
 

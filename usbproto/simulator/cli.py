@@ -16,6 +16,7 @@ from usbproto.simulator.bodies import CameraModel, list_models
 from usbproto.simulator.camera import SimulatedCamera
 from usbproto.simulator.control import Control
 from usbproto.simulator.faults import FAULTS
+from usbproto.simulator.strange import STRANGENESSES
 from usbproto.simulator.usbip_server import DEFAULT_LISTEN, UsbIpServer
 
 DEFAULT_MODEL = "683wsg"
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.list_faults:
         print("\n".join(f"{fault.name:18}{fault.description}" for fault in FAULTS.values()))
+        return 0
+    if options.list_strange:
+        print("\n".join(f"{strange.name:24}{strange.description}" for strange in STRANGENESSES.values()))
         return 0
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -62,6 +66,7 @@ def _start(options: argparse.Namespace, stack: contextlib.ExitStack) -> str:
             speed=options.speed,
             firmware=options.firmware,
             starting=options.starting,
+            strange=options.strange,
         )
         stack.callback(camera.close)
         cameras.append(camera)
@@ -115,8 +120,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--firmware", metavar="VERSION", help="the firmware version to report, like 06.01.07")
     add("--starting", action="store_true", help="power up now: silent for 6 s")
     add("--fault", action="append", default=[], metavar="NAME[@EVENT][:ARGS]", help="arm a fault")
+    add(
+        "--strange",
+        action="append",
+        default=[],
+        metavar="NAME[:ARGS]",
+        help="differ from the notes in this way",
+    )
     add("--list-models", action="store_true", help="print the names of all models")
     add("--list-faults", action="store_true", help="print all faults")
+    add("--list-strange", action="store_true", help="print all ways to be strange")
     return parser
 
 

@@ -40,14 +40,15 @@ SERVED_WHILE_WAITING = frozenset(
 
 
 class Commands:
-    """`handlers` has what this model answers, by command code."""
+    """`handlers` has what this model answers, by command code. `exposure`, `parts`: who serves it."""
 
     def __init__(self, hardware: Hardware, settings: SettingsMemory, imager: Imager) -> None:
         self.exposure = ExposureCommands(hardware, settings, imager)
+        self.parts = PartCommands(hardware, settings)
         handlers = {
             **CameraCommands(hardware, settings, imager).handlers(),
             **self.exposure.handlers(),
-            **PartCommands(hardware, settings).handlers(),
+            **self.parts.handlers(),
         }
         self.handlers: dict[int, Handler] = {
             command.code: handler

@@ -22,7 +22,7 @@ from usbproto.simulator.commands_parts import move_shutter
 from usbproto.simulator.hardware import Hardware
 from usbproto.simulator.imager import Imager
 from usbproto.simulator.sensor import MAX_ADU
-from usbproto.simulator.settings import MAX_EXPOSURE, SettingsMemory, default_settings, in_range
+from usbproto.simulator.settings import MAX_EXPOSURE, SettingsMemory
 
 INIT_TIME = 0.05  # s; it can take 0.6 s (wire protocol, section 3.1)
 SPECS_UNIT = {"500": 1e-3, "600": 1e-4}  # s, of the shortest exposure in GetCCDSpecs
@@ -50,7 +50,7 @@ class CameraCommands:
             p.GET_FEATURES: self._features,
             p.GET_EEPROM: self._eeprom,
             p.BURST_BLOCK: self._burst,
-            p.GET_DEFAULT_SETTINGS: lambda _: Answer(default_settings(self._model)),
+            p.GET_DEFAULT_SETTINGS: lambda _: Answer(self._settings.defaults),
             p.SET_SETTINGS: self._set_settings,
             p.SET_ALT_MODE: self._set_alt_mode,
             p.GET_ALT_MODE: lambda _: Answer(p.AltModes(self._settings.alt_mode)),
@@ -127,7 +127,7 @@ class CameraCommands:
         return Answer(p.Burst(bytes(range(request.value))))
 
     def _set_settings(self, request: p.Settings) -> Answer:
-        if not in_range(request):
+        if not self._settings.accepts(request):
             return refusal(BAD_ARGUMENT)
         self._settings.current = request
         cooler = self._hardware.cooler

@@ -24,7 +24,7 @@ from usbproto.simulator.settings import SettingsMemory
 
 
 class PartCommands:
-    """See the module."""
+    """`answers_moves_at_once`: SetFilterWheel is answered when the move begins, not when it is over."""
 
     def __init__(self, hardware: Hardware, settings: SettingsMemory) -> None:
         self._hardware = hardware
@@ -32,6 +32,7 @@ class PartCommands:
         self._settings = settings
         self._timeline = hardware.timeline
         self._log = hardware.log
+        self.answers_moves_at_once = False
 
     def handlers(self) -> dict[Command[Any, Any], Handler]:
         return {
@@ -82,12 +83,16 @@ class PartCommands:
             return refusal(BAD_ARGUMENT)
         later = Later()
 
+        def arrived() -> None:
+            later.resolve(refusal(WHEEL_FAILED) if wheel.failed else OK)
+
         def go() -> None:
-            if wheel.failed:
-                later.resolve(refusal(WHEEL_FAILED))
-            else:
+            if not wheel.failed:
                 wheel.move(request.value)
-                later.resolve(OK)
+            if self.answers_moves_at_once:
+                arrived()
+            else:
+                wheel.when_still(arrived)
 
         wheel.when_still(go)
         return later

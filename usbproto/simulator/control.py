@@ -25,6 +25,7 @@ HELP = {
     "status": "everything about the camera, as JSON",
     "fault NAME[@EVENT[#N][+SECONDS]][:ARGS]": "arm a fault",
     "faults": "the names of all faults",
+    "strange [NAME[:ARGS]]": "make the camera strange (none: as the notes say); alone: how it is strange",
     "trigger": "the external trigger fires",
     "unplug / replug": "the USB cable",
     "power on|off": "the supply",
@@ -89,6 +90,7 @@ def status(camera: SimulatedCamera) -> dict[str, Any]:
             "voltage": hardware.environment.voltage,
             "faults_armed": list(camera.faults.armed),
             "faults_fired": list(camera.faults.fired),
+            "strange": camera.strange.active,
         }
 
 
@@ -109,6 +111,12 @@ def _fault(camera: SimulatedCamera, rest: str) -> str:
     for text in rest.split():
         camera.faults.arm(text)
     return "ok"
+
+
+def _strange(camera: SimulatedCamera, rest: str) -> str:
+    for text in rest.split():
+        camera.strange.add(text)
+    return " ".join(["ok", *([] if rest else camera.strange.active)])
 
 
 def _trigger(camera: SimulatedCamera, rest: str) -> str:
@@ -156,6 +164,7 @@ _ACTIONS: dict[str, Callable[[SimulatedCamera, str], str]] = {
     "status": lambda camera, rest: "ok " + json.dumps(status(camera)),
     "fault": _fault,
     "faults": lambda camera, rest: "ok " + " ".join(FAULTS),
+    "strange": _strange,
     "trigger": _trigger,
     "unplug": _unplug,
     "replug": _replug,

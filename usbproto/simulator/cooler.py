@@ -117,10 +117,10 @@ class Cooler:
         setting = self.fan_setting
         if self.fan_failed:
             self.fan = Fan.OFF
-        elif setting == Fan.FULL or self._override or (setting == Fan.QUIET and self.power > RATED_POWER):
+        elif self._override or (setting == Fan.QUIET and self.power > RATED_POWER):
             self.fan = Fan.FULL
         else:
-            self.fan = Fan(setting)
+            self.fan = Fan(setting) if setting in set(Fan) else Fan.FULL
 
     @property
     def brown_out(self) -> bool:

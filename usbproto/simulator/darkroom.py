@@ -60,15 +60,15 @@ class Frame:
 
     @property
     def wire(self) -> memoryview:
-        """Little-endian bytes."""
-        return _wire(self.pixels)
+        return wire(self.pixels)
 
     @property
     def overscan_wire(self) -> memoryview:
-        return _wire(self.overscan)
+        return wire(self.overscan)
 
 
-def _wire(pixels: Pixels) -> memoryview:
+def wire(pixels: Pixels) -> memoryview:
+    """Little-endian bytes."""
     return np.ascontiguousarray(pixels, dtype="<u2").reshape(-1).view(np.uint8).data
 
 

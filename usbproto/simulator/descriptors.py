@@ -18,6 +18,7 @@ BULK = 2
 LANGUAGES, MANUFACTURER, PRODUCT, SERIAL = 0, 1, 2, 3
 
 FULL_SPEED, HIGH_SPEED = 2, 3  # the same numbers in libusb, the Linux kernel and USB/IP
+FULL_SPEED_PACKET = 64  # bytes, the largest bulk packet at full speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,15 @@ def qualifier_descriptor(control_packet: int) -> bytes:
     return struct.pack("<BBHBBBBBB", 10, DEVICE_QUALIFIER, 0x0200, 0, 0, 0, control_packet, 1, 0)
 
 
-def configuration_descriptor(chip: models.Chip) -> bytes:
-    """The configuration with its interfaces and endpoints."""
+def configuration_descriptor(chip: models.Chip, packet: int | None = None) -> bytes:
+    """The configuration with all that belongs to it; `packet` (bytes) overrides the chip's bulk packet."""
     layout = LAYOUTS[chip.name]
     body = b""
     for number, endpoints in enumerate(layout.interfaces):
         kind = (VENDOR_SPECIFIC,) * 3
         body += _INTERFACE.pack(_INTERFACE.size, INTERFACE, number, 0, len(endpoints), *kind, PRODUCT)
         for address in endpoints:
-            body += _ENDPOINT.pack(_ENDPOINT.size, ENDPOINT, address, BULK, chip.packet, 0)
+            body += _ENDPOINT.pack(_ENDPOINT.size, ENDPOINT, address, BULK, packet or chip.packet, 0)
     total, count = _CONFIGURATION.size + len(body), len(layout.interfaces)
     head = (_CONFIGURATION.size, CONFIGURATION, total, count, 1, 0, layout.attributes, layout.power)
     return _CONFIGURATION.pack(*head) + body

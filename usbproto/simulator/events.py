@@ -40,6 +40,9 @@ EVENTS: dict[str, str] = {
     "beep": "sound: chirp, chirp-chirp, or the beeps of an error",
     "error": "code: a device error began (0: it is over)",
     "fault": "fault, args: an armed fault happens (error: its arguments were wrong)",
+    "strange": "strange, args: the camera is strange in this way from now on (none: in no way)",
+    "transfer_error": "direction, pixels, errno: a bulk transfer fails (pixels: an image is on its way)",
+    "spoilt": "n, command: the image was disturbed by this command before it was transferred",
     "environment": "what was changed from outside: scene, ambient, voltage",
 }
 

@@ -6,7 +6,8 @@ when the event happens next (or for the N-th time), or some simulated seconds af
 separated by commas: values in their order, or KEY=VALUE. Faults of answers take `command` (a name or a code,
 default: any) and `times` (default 1, 0: for ever).
 
-This is the registry; what can go wrong is in `faults_firmware` and `faults_usb`.
+This is the registry; what can go wrong is in `faults_firmware` and `faults_usb`. A camera that behaves like
+this for ever is not broken but strange: see `strange`.
 """
 
 from __future__ import annotations
@@ -16,47 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from usbproto.packets import COMMANDS
+from usbproto.simulator.arguments import Arguments
 from usbproto.simulator.events import EVENTS
 
 if TYPE_CHECKING:
     from usbproto.simulator.camera import SimulatedCamera
 
 _SYNTAX = re.compile(r"([\w-]+)(?:@(\w+)(?:#(\d+))?(?:\+([\d.]+))?)?(?::(.*))?")
-
-
-class Arguments:
-    """The part behind the colon."""
-
-    def __init__(self, text: str | None) -> None:
-        self.text = text or ""
-        parts = [part.strip() for part in self.text.split(",")] if text else []
-        self._values = [part for part in parts if "=" not in part]
-        self._named = dict(part.split("=", 1) for part in parts if "=" in part)
-
-    def number(self, default: float, index: int = 0) -> float:
-        return float(self._values[index]) if len(self._values) > index else default
-
-    def count(self, default: int, index: int = 0) -> int:
-        return int(self._values[index], 0) if len(self._values) > index else default
-
-    def word(self, default: str, index: int = 0) -> str:
-        return self._values[index] if len(self._values) > index else default
-
-    @property
-    def times(self) -> int:
-        return int(self._named.get("times", 1))
-
-    @property
-    def codes(self) -> frozenset[int]:
-        """The commands that are meant; empty for all."""
-        wanted = self._named.get("command", "")
-        if not wanted:
-            return frozenset()
-        for code, command in COMMANDS.items():
-            if wanted.lower() == command.name.lower():
-                return frozenset({code})
-        return frozenset({int(wanted, 16)})
 
 
 Action = Callable[["SimulatedCamera", Arguments], None]

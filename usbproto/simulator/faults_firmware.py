@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from usbproto.packets import CameraState
-from usbproto.simulator.faults import Arguments, fault
+from usbproto.packets import HEADER_BYTES, Burst, CameraState, Features
+from usbproto.simulator.arguments import Arguments
+from usbproto.simulator.faults import fault
 from usbproto.simulator.fifo import Chunk
-from usbproto.simulator.firmware import Reply
 from usbproto.simulator.loader import HARDWARE
+from usbproto.simulator.nature import Reply
 
 if TYPE_CHECKING:
     from usbproto.simulator.camera import SimulatedCamera
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _TEMPERATURE_CODES = frozenset({0x47, 0x5B})
 _PIXEL_CODES = frozenset({0x45, 0x5F})
 _OVERSCAN_CODES = frozenset({0x4E})
+_VARYING = (Features, Burst)
 _BURST_CODES = frozenset({0x65})
 
 # --- answers ---
@@ -51,10 +53,7 @@ def _tamper(
 
 @fault("silence", "the command is obeyed but not answered")
 def _silence(camera: SimulatedCamera, arguments: Arguments) -> None:
-    def change(reply: Reply) -> None:
-        reply.packet, reply.data = b"", []
-
-    _tamper(camera, arguments, change)
+    _tamper(camera, arguments, Reply.mute)
 
 
 @fault("wrong-echo", "the answer repeats another command code (VALUE, default 0x7F)")
@@ -91,7 +90,10 @@ def _device_error(camera: SimulatedCamera, arguments: Arguments) -> None:
     error = arguments.count(1)
 
     def change(reply: Reply) -> None:
-        reply.packet = reply.packet[:-1] + bytes((error,))
+        layout = reply.command.response
+        # The last byte of answers whose length varies; else where the layout has it, however long the answer.
+        at = len(reply.packet) - 1 if layout in _VARYING else HEADER_BYTES + layout.size()
+        reply.packet = reply.packet[:at] + bytes((error,)) + reply.packet[at + 1 :]
         reply.data = []
 
     _tamper(camera, arguments, change)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from usbproto.simulator.faults import Arguments, fault
+from usbproto.simulator.arguments import Arguments
+from usbproto.simulator.faults import fault
 
 if TYPE_CHECKING:
     from usbproto.simulator.camera import SimulatedCamera

@@ -8,8 +8,7 @@ those that change a camera for good, are not answered, except by the right knock
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
 from typing import Any
 
 import numpy as np
@@ -19,29 +18,24 @@ from usbproto import packets as p
 from usbproto.models import POWER_UP_TIME
 from usbproto.simulator.answers import Answer, Later
 from usbproto.simulator.commands import SERVED_WHILE_WAITING, Commands
-from usbproto.simulator.fifo import Chunk, Fifo
+from usbproto.simulator.fifo import Fifo
 from usbproto.simulator.hardware import Hardware
 from usbproto.simulator.imager import Imager
 from usbproto.simulator.inbox import FORBIDDEN, Inbox
 from usbproto.simulator.loader import Loader
+from usbproto.simulator.nature import Nature, Reply, Tamper
 from usbproto.simulator.settings import SettingsMemory
 from usbproto.simulator.timeline import Event
 
 SHOWN_GARBAGE = 32  # bytes of garbage that an event shows
 
 
-@dataclass
-class Reply:
-    """An answer on its way out, as faults find it: `packet`, then `data`, after `delay` seconds."""
-
-    command: p.Command[Any, Any]
-    packet: bytes
-    data: list[Chunk] = field(default_factory=list)
-    delay: float = 0.0
-
-
 class Firmware:
-    """`tampering` may change each reply before it leaves. `hung`: nothing is served until power-up."""
+    """`nature` is what is strange about it. `tampering` is what faults do to replies before they leave.
+
+    `hung`: nothing is served until power-up. `listening_since`: the end of the last power-up, in seconds of
+    the timeline, or -inf for a camera that was on before.
+    """
 
     def __init__(
         self,
@@ -56,10 +50,12 @@ class Firmware:
         self.settings = SettingsMemory(hardware.model)
         self.imager = Imager(hardware, self.settings, readout=readout, background=background)
         self.commands = Commands(hardware, self.settings, self.imager)
-        self.tampering: list[Callable[[Reply], None]] = []
+        self.nature = Nature()
+        self.tampering: list[Tamper] = []
         self.hung = False
         self.powered = True
         self.ready = True
+        self.listening_since = -math.inf
         self._fifo = fifo
         self._log = hardware.log
         self._timeline = hardware.timeline
@@ -127,6 +123,7 @@ class Firmware:
 
     def _listen(self) -> None:
         self.ready = True
+        self.listening_since = self._timeline.now()
         self._log.emit("ready")
         if not self.hardware.flash.whole:
             self.loader.enter()
@@ -176,27 +173,41 @@ class Firmware:
         if code in FORBIDDEN:
             self._ignore(f"{FORBIDDEN[code]} is not obeyed", packet)
             return
-        handler = self.commands.handlers.get(code)
-        if handler is None:
-            self._ignore("not a command of this model", packet)
-            return
         waiting = self.imager.state is p.CameraState.WAITING_FOR_TRIGGER
         if waiting and code not in SERVED_WHILE_WAITING:
             self._ignore("waiting for the trigger", packet)
             return
         command, request = p.decode_request(packet)
+        strange = self.nature.answer_instead(command, request)
+        handler = self.commands.handlers.get(code) if strange is None else lambda _: strange
+        if handler is None:
+            self._ignore("not a command of this model", packet)
+            return
         self._current = command
         self._log.emit("command", code=code, command=command.name)
         result = handler(request)
+        life = self._life
+
+        def executed(answer: Answer) -> None:
+            self._answer(command, request, answer, life)
+
         if isinstance(result, Later):
-            life = self._life
-            result.then(lambda answer: self._finish(command, answer, life))
+            result.then(executed)
         else:
-            self._finish(command, result, self._life)
+            executed(result)
 
     # --- bytes out ---
 
-    def _finish(self, command: p.Command[Any, Any], answer: Answer, life: int) -> None:
+    def _answer(self, command: p.Command[Any, Any], request: p.Payload, answer: Answer, life: int) -> None:
+        if life != self._life:
+            return
+        answer = self.nature.changed(command, request, answer)
+        if answer.seconds > 0:
+            self._timeline.after(answer.seconds, lambda: self._finish(command, request, answer, life))
+        else:
+            self._finish(command, request, answer, life)
+
+    def _finish(self, command: p.Command[Any, Any], request: p.Payload, answer: Answer, life: int) -> None:
         if life != self._life:
             return
         self._current = None
@@ -204,7 +215,9 @@ class Firmware:
             packet = p.encode_refusal(command, answer.error)
         else:
             packet = p.encode_answer(command, answer.payload, answer.error)
-        self._reply(Reply(command, packet, list(answer.data)), answer.error, life)
+        reply = Reply(command, packet, list(answer.data), request=request)
+        self.nature.tamper(reply)
+        self._reply(reply, answer.error, life)
         self._serve()
 
     def _say_for_loader(self, command: p.Command[Any, Any], packet: bytes) -> None:

@@ -116,7 +116,7 @@ class Imager:
         if self._settings.alt_mode & AltMode.HOST_TIMED:
             return 0.0
         columns, rows = self._hardware.sensor.total
-        cycles = FLUSH_CYCLES.get(Flush(self._settings.current.flush), 0)
+        cycles = FLUSH_CYCLES[self._settings.flush]
         return cycles * FLUSH_CYCLE * columns * rows / FLUSH_PIXELS
 
     def _open_shutter(self) -> None:
@@ -288,6 +288,11 @@ class Imager:
             taken(error)
 
     # --- the picture ---
+
+    @property
+    def number(self) -> int:
+        """Of the last exposure that was begun, from 1."""
+        return self._count
 
     def readout_time(self, order: Order) -> float:
         """Seconds to read a window: its pixels at the pixel rate, all rows shifted past."""

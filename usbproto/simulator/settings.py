@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 from usbproto.models import FIXED_GAIN, MECHANICAL_PRIORITY
 from usbproto.packets import (
     AltMode,
@@ -21,6 +23,14 @@ MECHANICAL_MINIMUM = 0.03  # s, the shortest exposure with the mechanical shutte
 ELECTRONIC_MINIMUM = 100e-6  # s
 MAX_EXPOSURE = 14_400  # s
 ODD_ANTI_BLOOMING = 3  # one 660 was seen to answer it
+# The settings whose values the notes list (wire protocol, section 3.7).
+LISTED: dict[str, type[IntEnum]] = {
+    "fan": Fan,
+    "gain": Gain,
+    "shutter_priority": ShutterPriority,
+    "anti_blooming": AntiBlooming,
+    "flush": Flush,
+}
 
 
 def default_settings(model: CameraModel) -> DefaultSettings:
@@ -50,14 +60,19 @@ def default_settings(model: CameraModel) -> DefaultSettings:
 
 
 class SettingsMemory:
-    """`current` as the host set them, `alt_mode` bits as written. Both are forgotten without power."""
+    """`current` as the host set them, `alt_mode` bits as written. Both are forgotten without power.
+
+    `defaults` are what the camera reports, and begins with. With a value that no list names the camera
+    flushes and amplifies as it normally does.
+    """
 
     def __init__(self, model: CameraModel) -> None:
         self._model = model
+        self.defaults = default_settings(model)
         self.reset()
 
     def reset(self) -> None:
-        d = default_settings(self._model)
+        d = self.defaults
         self.alt_mode = AltMode(0)
         self.current = Settings(
             d.led,
@@ -75,8 +90,18 @@ class SettingsMemory:
     def gain(self) -> Gain:
         """What the amplifier does: a fixed gain stays high, whatever was set."""
         sensor = self._model.sensor
-        fixed = sensor.gain_low == sensor.gain_high
-        return Gain.HIGH if fixed else Gain(self.current.gain)
+        low = self.current.gain == Gain.LOW and sensor.gain_low != sensor.gain_high
+        return Gain.LOW if low else Gain.HIGH
+
+    @property
+    def flush(self) -> Flush:
+        return Flush(self.current.flush) if self.current.flush in set(Flush) else Flush.NORMAL
+
+    def accepts(self, settings: Settings) -> bool:
+        """Whether a camera knows these values: those of the lists, and its own defaults."""
+        return all(
+            getattr(settings, name) in {*kind, getattr(self.defaults, name)} for name, kind in LISTED.items()
+        )
 
     @property
     def electronic_shutter(self) -> bool:
@@ -94,13 +119,3 @@ class SettingsMemory:
     @property
     def manual_shutter(self) -> bool:
         return bool(self.alt_mode & _MANUAL)
-
-
-def in_range(settings: Settings) -> bool:
-    """Whether a camera knows these values."""
-    return (
-        settings.fan in set(Fan)
-        and settings.gain in set(Gain)
-        and settings.shutter_priority in set(ShutterPriority)
-        and settings.flush in set(Flush)
-    )

@@ -18,20 +18,29 @@ from collections.abc import Callable
 from usbproto.simulator import descriptors
 from usbproto.simulator.endpoint_zero import EndpointZero
 from usbproto.simulator.timeline import Timeline
-from usbproto.simulator.usbtransfer import IN, Setup, Transfer, UsbFailure
+from usbproto.simulator.usbtransfer import IN, Mishap, Setup, Transfer, UsbFailure
 
 # Device numbers as a host gives them: a replugged device gets the next one. 7 bits, 0 is no number.
 _addresses = itertools.cycle(range(1, 128))
 
 
 class UsbDevice:
-    """`delay` (s) is added to every transfer; `kernel_driver`: one of the host holds it until detached."""
+    """`delay` (s) is added to every transfer; `kernel_driver`: one of the host holds it until detached.
+
+    `claims` counts how often an interface was claimed. `mishap` decides for each bulk transfer whether it
+    fails. `scatter_gather`: the host's controller carries a large read in one piece (URB). `longest_read`:
+    the number of bytes for which the host's kernel has memory; None for any.
+    """
 
     def __init__(self, timeline: Timeline, zero: EndpointZero, speed: int) -> None:
         self.speed = speed
         self.delay = 0.0
         self.kernel_driver = False
         self.plugged = True
+        self.claims = 0
+        self.mishap: Callable[[Transfer], Mishap | None] = lambda transfer: None
+        self.scatter_gather = True
+        self.longest_read: int | None = None
         self.address = next(_addresses)
         self._zero = zero
         self._changed = threading.Condition(timeline.lock)
@@ -105,6 +114,12 @@ class UsbDevice:
             self._forget()
             self._claims.clear()
 
+    def enumerate_again(self) -> None:
+        """It leaves the bus and is back at once, for instance behind another hub."""
+        if self.plugged:
+            self.unplug()
+            self.replug()
+
     def replug(self) -> None:
         """It is back under a new address. What was opened before stays dead."""
         with self._changed:
@@ -164,6 +179,23 @@ class UsbDevice:
 
     def _run(self, handle: Handle, transfer: Transfer, timeout: float | None) -> None:
         """Until complete. UsbFailure: ETIMEDOUT (also when cancelled) only if not a byte was moved."""
+        if transfer.endpoint == 0:
+            self._move(handle, transfer, timeout)
+            return
+        with self._changed:
+            handle.check(transfer.endpoint)
+            reads = transfer.endpoint & IN
+            if reads and self.longest_read is not None and len(transfer.buffer) > self.longest_read:
+                raise UsbFailure(errno.ENOMEM)
+            mishap = self.mishap(transfer)
+            if mishap is None or mishap.moves:
+                self._move(handle, transfer, timeout)
+            if mishap is not None:
+                if mishap.errno == errno.EPIPE:
+                    self.halt(transfer.endpoint)
+                raise UsbFailure(mishap.errno)
+
+    def _move(self, handle: Handle, transfer: Transfer, timeout: float | None) -> None:
         deadline = float("inf") if timeout is None else time.monotonic() + timeout
         with self._changed:
             handle.check(transfer.endpoint)
@@ -260,6 +292,27 @@ class Handle:
     def bulk(self, endpoint: int, data: memoryview, timeout: float | None) -> int:
         return self.run(Transfer(endpoint, data), timeout)
 
+    def bulk_in_row(self, endpoint: int, data: memoryview, timeout: float | None, size: int) -> int:
+        """A read as a row of transfers of `size` bytes that are submitted together.
+
+        A short packet ends one of them, and what is there already goes into the next; the rest is cancelled.
+        The bytes stand without gaps in `data`, as libusb joins them.
+        """
+        received, ended = 0, False
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for start in range(0, len(data), size):
+            part = memoryview(data)[received : received + min(size, len(data) - start)]
+            try:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                count = self.bulk(endpoint, part, 0.0 if ended else left)
+            except UsbFailure as failure:
+                if failure.errno == errno.ETIMEDOUT and received:
+                    break
+                raise
+            received += count
+            ended = ended or count < len(part)
+        return received
+
     def reset(self) -> None:
         with self.device._changed:
             self.check()
@@ -275,6 +328,7 @@ class Handle:
             if busy or device._driver_active or device._denial == errno.EBUSY:
                 raise UsbFailure(errno.EBUSY)
             device._claims[interface] = self
+            device.claims += 1
 
     def release(self, interface: int) -> None:
         with self.device._changed:

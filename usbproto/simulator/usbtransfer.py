@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 IN = 0x80  # direction bit of an endpoint's address and of a request's type
 
+# The largest read that Linux carries in one piece where the host controller does not do scatter-gather (wire
+# protocol, section 1.1).
+URB_BYTES = 16 * 1024
+
 _SETUP = struct.Struct("<BBHHH")
 
 
@@ -45,6 +49,14 @@ class Setup:
     @property
     def is_vendor(self) -> bool:
         return self.request_type & 0x60 == 0x40
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """How a transfer fails on a bus that is otherwise well. `moves`: its data move all the same."""
+
+    errno: int
+    moves: bool = False
 
 
 class Transfer:
