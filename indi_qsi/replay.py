@@ -15,15 +15,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from indi_qsi import replay_import
 from indi_qsi.bus import Bus
 from indi_qsi.fleet import Fleet
 from indi_qsi.journal import log_to_stderr
 from indi_qsi.properties import Hub, Vector
+from indi_qsi.show import show
 from indi_qsi.version import VERSION
 from indi_qsi.wire.messages import Kind, NewVector
 from usbproto import recording
@@ -74,6 +76,11 @@ def replay(path: Path) -> str | None:
     first = next((line for line in lines if line.get("e") == "claim"), None)
     if first is None:
         raise RecordingError(f"{path}: no camera was opened in it")
+    if not steps and "from" in lines[0]:
+        raise RecordingError(
+            f"{path} was imported and has no requests of INDI clients. Use it as the camera of a driver: "
+            f"INDI_QSI_USB=replay:{path}"
+        )
     directory = Path(os.environ["HOME"]) / ".indi"
     _restore(lines, directory)
     hub = Hub()
@@ -197,18 +204,26 @@ class _Player:
         return found.get(name) if found is not None else None
 
 
-def main() -> int:
-    """`qsi-replay`: see `qsi-replay --help`. Returns the exit status."""
+SUMMARY = "Plays a recording of INDI_QSI_RECORD back through the driver, without a camera."
+LIST = """    play    the default
+    import  reads a capture of the USB that was made of another program
+    show    prints a recording, or a flight recorder's file, as a table"""
+
+
+def play(arguments: Sequence[str]) -> int:
+    """`qsi-replay play`: returns the exit status; `arguments` are those behind "play"."""
     parser = argparse.ArgumentParser(
         prog="qsi-replay",
-        description="Plays a recording of INDI_QSI_RECORD back through the driver, without a camera.",
-        epilog="Exit status: 0 the driver did the same as recorded, 1 it did something else (the first "
-        "difference is told), 2 the recording cannot be used.",
+        usage="qsi-replay [play] [--verbose] FILE\n       qsi-replay COMMAND ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"{SUMMARY}\n\ncommands, each with a --help of its own:\n{LIST}",
+        epilog="Exit status: 0 the driver did the same as recorded, 1 it did something else (the first\n"
+        "difference is printed), 2 the recording cannot be used.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the recording")
     parser.add_argument("--verbose", action="store_true", help="show the driver's log")
     parser.add_argument("--version", action="version", version=f"qsi-replay {VERSION}")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.verbose:
         log_to_stderr(logging.DEBUG)
     else:
@@ -224,3 +239,20 @@ def main() -> int:
             return UNUSABLE
     print(f"different: {difference}" if difference is not None else "same")
     return SAME if difference is None else DIFFERENT
+
+
+# The sub-commands: each takes the arguments behind its name, and returns the exit status.
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "play": play,
+    "import": replay_import.main,
+    "show": show,
+}
+
+
+def main() -> int:
+    """`qsi-replay`: see `qsi-replay --help`. Returns the exit status.
+
+    A file without a sub-command is played.
+    """
+    name, rest = (sys.argv[1:2] or [""])[0], sys.argv[2:]
+    return COMMANDS[name](rest) if name in COMMANDS else play(sys.argv[1:])

@@ -19,6 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from usbproto.models import EEPROM_TEXT_BYTES, Address
+from usbproto.packets import GET_DEVICE_DETAILS, GET_EEPROM, HEADER_BYTES, printable
+
 log = logging.getLogger(__name__)
 
 FORMAT = "qsi-recording"
@@ -31,6 +34,11 @@ MAX_FILES = 100
 MAX_WAITING = 2000
 CLOSE_TIME = 3.0  # s
 SHOWN_DIGITS = 3  # of a masked serial number: they tell the series
+MAX_SERIALS = 100  # that are masked; a computer has some cameras, and a broken capture any number
+UNKNOWN_DIGIT = b"0"  # stands for a digit of a serial number that is read before the number is known
+# Where the answer of GetDeviceDetails has the serial number (wire protocol, section 3.2).
+_SERIAL_FIELD = slice(87, 103)
+_VALUE = HEADER_BYTES  # where the answer of GetEEPROM has its byte (section 3.1)
 
 # What a line tells, by its "e". The names are the format: a new meaning gets a new name.
 EVENTS: dict[str, str] = {
@@ -38,7 +46,10 @@ EVENTS: dict[str, str] = {
     "kept": "serial, files: what the host remembered of this camera",
     "control": "n, setup: a vendor request (error)",
     "write": "n, data: bytes to the camera (error)",
-    "read": "n, data: bytes from it, the first at t; of pixels behind them length, sha256, took, or pixels",
+    "read": "n, data: bytes from it, the first at t; of pixels behind them length, sha256, took, or pixels; "
+    "lost: number of bytes that an imported capture does not have",
+    "unknown": "n, data, size, answer, answer_size: beginnings of bytes that are not a command of the "
+    "driver's table, and of what came then; evidence of an imported capture, never played",
     "fail": "n, error: a read failed",
     "release": "n: the connection ends",
     "request": "device, kind, name, values: a client asks",
@@ -47,7 +58,7 @@ EVENTS: dict[str, str] = {
     "end": "reason: the recording ends before the driver",
 }
 # Where digits are bytes: these are masked as bytes.
-IN_HEXADECIMAL = frozenset({"control", "write", "read", "fail"})
+IN_HEXADECIMAL = frozenset({"control", "write", "read", "fail", "unknown"})
 
 
 class Masks:
@@ -58,7 +69,7 @@ class Masks:
 
     def add(self, serial: str) -> None:
         digits = len(serial) - SHOWN_DIGITS
-        if serial not in self._masked and digits > 0:
+        if serial not in self._masked and digits > 0 and len(self._masked) < MAX_SERIALS:
             number = str(len(self._masked) + 1)[-digits:]
             self._masked[serial] = serial[:SHOWN_DIGITS] + number.zfill(digits)
 
@@ -67,10 +78,37 @@ class Masks:
             text = text.replace(serial, masked)
         return text
 
+    def stand_in(self, number: int, digit: bytes) -> bytes:
+        """What is shown instead of the character `number` of a serial number; bytes that are no text stay."""
+        if not digit.isalnum():
+            return digit
+        for serial, masked in tuple(self._masked.items()):
+            if serial.encode()[number : number + 1] == digit:
+                return masked.encode()[number : number + 1]
+        return UNKNOWN_DIGIT
+
     def bytes(self, data: bytes) -> bytes:
         for serial, masked in tuple(self._masked.items()):
             data = data.replace(serial.encode(), masked.encode())
         return data
+
+
+def masked_answer(masks: Masks | None, request: bytes, answer: bytes) -> bytes:
+    """`answer` without the serial numbers in it, also without those that only the `request` betrays.
+
+    GetDeviceDetails has a field of its own for one, and GetEEPROM fetches one byte by byte. Without `masks`
+    nothing is replaced.
+    """
+    if masks is None:
+        return answer
+    if request[:1] == answer[:1] == bytes((GET_DEVICE_DETAILS.code,)):
+        masks.add(printable(answer[_SERIAL_FIELD]))
+    elif request[:1] == answer[:1] == bytes((GET_EEPROM.code,)):
+        number = int.from_bytes(request[HEADER_BYTES : HEADER_BYTES + 2], "big") - Address.HARDWARE_SERIAL
+        if SHOWN_DIGITS <= number < EEPROM_TEXT_BYTES:
+            digit = masks.stand_in(number, answer[_VALUE : _VALUE + 1])
+            answer = answer[:_VALUE] + digit + answer[_VALUE + 1 :]
+    return masks.bytes(answer)
 
 
 class Recorder:
@@ -146,7 +184,7 @@ class Recorder:
         try:
             with self._file:
                 while (line := self._lines.get()) is not None:
-                    text = self._text(line)
+                    text = as_text(line, self.masks)
                     if self._size + len(text) > MAX_FILE:
                         self._open = False
                         reason = f"it has reached {MAX_FILE >> 20} MB"
@@ -159,12 +197,6 @@ class Recorder:
         except Exception as error:
             self._open = False
             log.error("the recording %s ends here: %s. Nothing else is affected", self.path, error)
-
-    def _text(self, line: Mapping[str, Any]) -> str:
-        text = json.dumps(line, separators=(",", ":")) + "\n"
-        if self.masks is not None and line.get("e") not in IN_HEXADECIMAL:
-            text = self.masks.text(text)
-        return text
 
 
 class RecordingError(ValueError):
@@ -194,13 +226,57 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         raise RecordingError(f"{path} is empty")
 
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Writer:
+    """Writes a recording of what has happened elsewhere. For one thread, which waits for the disk."""
+
+    def __init__(self, path: Path, *, masks: Masks | None, origin: str) -> None:
+        """`origin` is the program that made it. Raises OSError, and FileExistsError rather than overwrite."""
+        # Only for its owner, as every recording.
+        self._file = os.fdopen(os.open(path, _NEW_FILE, 0o600), "w", encoding="utf-8")
+        self._masks = masks
+        self._size = 0
+        self.full = False
+        self._write(
+            {FORMAT: VERSION, "driver": "", "from": origin, "masked": masks is not None, "pixels": False}
+        )
+
+    def note(self, event: str, at: float, **facts: Any) -> None:
+        """One line; `at` in s since the recording began. Ends the recording at `MAX_FILE`. Raises OSError."""
+        assert event in EVENTS
+        self._write({"t": round(at, 6), "e": event, **facts})
+
+    def close(self) -> None:
+        """Raises OSError when the disk does not take the rest."""
+        self._file.close()
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self.full:
+            return
+        text = as_text(line, self._masks)
+        if self._size + len(text) > MAX_FILE:
+            self.full = True
+            text = json.dumps({"e": "end", "reason": f"it has reached {MAX_FILE >> 20} MB"}) + "\n"
+        self._file.write(text)
+        self._size += len(text)
+
+
+def as_text(line: Mapping[str, Any], masks: Masks | None) -> str:
+    """A line as it stands in the file."""
+    text = json.dumps(line, separators=(",", ":")) + "\n"
+    if masks is not None and line.get("e") not in IN_HEXADECIMAL:
+        text = masks.text(text)
+    return text
+
+
 def _create(path: Path) -> tuple[Path, int]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     for number in range(1, MAX_FILES + 1):
         candidate = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
         try:
             # Only for its owner: what is recorded is nobody else's business.
-            return candidate, os.open(candidate, flags, 0o600)
+            return candidate, os.open(candidate, _NEW_FILE, 0o600)
         except FileExistsError:
             continue
     raise FileExistsError(f"{path} and {MAX_FILES - 1} names after it are taken")

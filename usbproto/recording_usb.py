@@ -7,11 +7,8 @@ one line. The status bytes of packets are taken off.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import threading
 import time
-import zlib
 from array import array
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,20 +16,13 @@ from typing import Any
 import usb.backend.libusb1
 import usb.core
 
-from usbproto.models import VENDOR_ID, series_of
-from usbproto.packets import HEADER_BYTES, packet_length
-from usbproto.recording import Recorder
+from usbproto.models import VENDOR_ID, channel_serial, series_of
+from usbproto.recording import Recorder, masked_answer
+from usbproto.stream import ENDPOINT_IN, GAP, STATUS_BYTES, VENDOR_OUT, Received, payload
 
-STATUS_BYTES = 2
 STRING_DESCRIPTOR = 3
 GET_DESCRIPTOR = (0x80, 0x06)
-VENDOR_REQUEST = 0x40
-# Bytes. No answer is longer; what is longer are pixels.
-ANSWER = 1024
-# s without a byte; what comes afterwards came by itself, or late, and is a line of its own.
-GAP = 0.2
-# Bytes of one image that are kept whole. The largest has 17 MB.
-MAX_PIXELS = 32 << 20
+STRING_HEAD = 2  # bytes of a string descriptor before its text
 
 
 def recording_backend(backend: Any, recorder: Recorder) -> Any:
@@ -41,57 +31,19 @@ def recording_backend(backend: Any, recorder: Recorder) -> Any:
     return None if inner is None else RecordingBackend(inner, recorder)
 
 
-class _Received:
-    """What came since the last line: an answer, and perhaps pixels behind it."""
-
-    def __init__(self, keep: bool) -> None:
-        self._keep = keep
-        self.first = self.last = time.monotonic()
-        self._answer = bytearray()
-        self._length = 0  # of pixels
-        self._pixels = bytearray()
-        self._hash: Any = None  # of pixels, once there are some
-
-    def add(self, payload: bytes) -> None:
-        self.last = time.monotonic()
-        if self._hash is None:
-            self._answer += payload
-            if len(self._answer) <= ANSWER:
-                return
-            head = packet_length(bytes(self._answer[:HEADER_BYTES]))
-            payload = bytes(self._answer[head:])
-            del self._answer[head:]
-            self._hash = hashlib.sha256()
-        self._hash.update(payload)
-        self._length += len(payload)
-        if self._keep and self._length <= MAX_PIXELS:
-            self._pixels += payload
-
-    def facts(self, recorder: Recorder) -> dict[str, Any]:
-        answer = bytes(self._answer)
-        facts: dict[str, Any] = {
-            "data": (recorder.masks.bytes(answer) if recorder.masks is not None else answer).hex()
-        }
-        if self._length:
-            facts |= {
-                "length": self._length,
-                "sha256": self._hash.hexdigest(),
-                "took": round(self.last - self.first, 3),
-            }
-        if self._length and self._length == len(self._pixels):
-            facts["pixels"] = base64.b64encode(zlib.compress(self._pixels, 1)).decode()
-        return facts
-
-
 @dataclass
 class _Open:
-    """An open device; `number` is that of the connection, 0 before its interface is claimed."""
+    """An open device; `number` is that of the connection, 0 before its interface is claimed.
+
+    `packet` is the size of its bulk packets in bytes, `request` what was written last.
+    """
 
     product: int
     place: tuple[int, int]
     packet: int
     number: int = 0
-    received: _Received | None = None
+    request: bytes = b""
+    received: Received | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -114,10 +66,21 @@ class RecordingBackend:
         fields = self._inner.get_device_descriptor(dev)
         series = series_of(fields.idProduct) if fields.idVendor == VENDOR_ID else None
         if series is not None:
-            opened = _Open(fields.idProduct, (fields.bus or 0, fields.address or 0), series.chip.packet)
+            packet = self._packet_size(dev) or series.chip.packet
+            opened = _Open(fields.idProduct, (fields.bus or 0, fields.address or 0), packet)
             with self._lock:
                 self._opened[id(handle)] = opened
         return handle
+
+    def _packet_size(self, dev: Any) -> int | None:
+        """By the endpoint's descriptor: an FT2232H behind a full-speed hub has packets of 64 bytes."""
+        try:
+            count = self._inner.get_interface_descriptor(dev, 0, 0, 0).bNumEndpoints
+            endpoints = [self._inner.get_endpoint_descriptor(dev, n, 0, 0, 0) for n in range(count)]
+        except (usb.core.USBError, IndexError):
+            return None
+        sizes = (int(end.wMaxPacketSize) for end in endpoints if end.bEndpointAddress == ENDPOINT_IN)
+        return next(sizes, 0) or None
 
     def close_device(self, dev_handle: Any) -> None:
         with self._lock:
@@ -158,7 +121,7 @@ class RecordingBackend:
         timeout: int,
     ) -> Any:
         opened = self._opened.get(id(dev_handle))
-        vendor = opened is not None and opened.number and bmRequestType == VENDOR_REQUEST
+        vendor = opened is not None and opened.number and bmRequestType == VENDOR_OUT
         setup = [bmRequestType, bRequest, wValue, wIndex]
         try:
             result = self._inner.ctrl_transfer(dev_handle, *setup, data, timeout)
@@ -175,13 +138,11 @@ class RecordingBackend:
         return result
 
     def _learn_serial(self, opened: _Open, value: int, data: bytes) -> None:
-        from usbproto.discovery import channel_serial
-
         number = value & 0xFF
-        if value >> 8 != STRING_DESCRIPTOR or number == 0 or len(data) <= STATUS_BYTES:
+        if value >> 8 != STRING_DESCRIPTOR or number == 0 or len(data) <= STRING_HEAD:
             return
         # PyUSB asks for the serial number only.
-        serial = channel_serial(data[STATUS_BYTES:].decode("utf-16-le", "replace"))
+        serial = channel_serial(data[STRING_HEAD:].decode("utf-16-le", "replace"))
         if serial:
             self._recorder.serial(serial)
             with self._lock:
@@ -197,7 +158,8 @@ class RecordingBackend:
         except usb.core.USBError as error:
             self._note(opened, "write", data=bytes(data).hex(), error=error.errno)
             raise
-        self._note(opened, "write", data=bytes(data[:sent]).hex())
+        opened.request = bytes(data[:sent])
+        self._note(opened, "write", data=opened.request.hex())
         return sent
 
     def bulk_read(self, dev_handle: Any, ep: int, intf: int, buff: array[int], timeout: int) -> Any:
@@ -223,12 +185,9 @@ class RecordingBackend:
                 waiting = opened.received = None
             if len(block) <= STATUS_BYTES or not self._recorder.recording:
                 return
-            payload = b"".join(
-                block[at + STATUS_BYTES : at + opened.packet] for at in range(0, len(block), opened.packet)
-            )
             if waiting is None:
-                waiting = opened.received = _Received(self._recorder.pixels)
-            waiting.add(payload)
+                waiting = opened.received = Received(self._recorder.pixels, time.monotonic())
+            waiting.add(payload(block, opened.packet), time.monotonic())
 
     def _flush(self, opened: _Open) -> None:
         with opened.lock:
@@ -236,8 +195,10 @@ class RecordingBackend:
                 self._tell(opened, opened.received)
                 opened.received = None
 
-    def _tell(self, opened: _Open, received: _Received) -> None:
-        self._recorder.note("read", received.first, n=opened.number, **received.facts(self._recorder))
+    def _tell(self, opened: _Open, received: Received) -> None:
+        masks, request = self._recorder.masks, opened.request
+        facts = received.facts(lambda answer: masked_answer(masks, request, answer))
+        self._recorder.note("read", received.first, n=opened.number, **facts)
 
     def _note(self, opened: _Open, event: str, **facts: Any) -> None:
         self._recorder.note(event, n=opened.number, **facts)

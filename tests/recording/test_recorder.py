@@ -7,22 +7,27 @@ import base64
 import hashlib
 import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import usb.core
+import usb.util
 
 from indi_qsi.bus import Bus
 from indi_qsi.recording import FILE_VARIABLE, MASK_VARIABLE, PIXELS_VARIABLE
 from tests.protocol.bench import usb_bench
 from tests.recording.make import expose
 from tests.support.workbench import connected
-from usbproto import discovery, recording
+from usbproto import discovery, models, recording
 from usbproto.recording import Masks, Recorder, RecordingError
 from usbproto.recording_usb import recording_backend
 from usbproto.simulator.backend import SimulatorBackend
+from usbproto.simulator.bodies import CameraModel
 
 SERIAL = "00683001"
+DETAILS = 104  # bytes of the answer to GetDeviceDetails
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -82,6 +87,50 @@ def test_masks_keep_lengths_and_tell_cameras_apart() -> None:
     assert masks.text(f"{SERIAL} 00583001") == "00600001 00500002"
     assert masks.bytes(b"\0" + SERIAL.encode() + b"\0") == b"\x0000600001\0"
     masks.add("12")  # too short to be anybody's
+
+
+def test_serial_numbers_are_masked_in_answers_that_have_them_in_pieces() -> None:
+    """GetEEPROM fetches one character at a time, and GetDeviceDetails may have a number that USB does not show."""
+    masks = Masks()
+    masks.add(SERIAL)
+
+    def digits(serial: str) -> str:
+        asked = [bytes.fromhex(f"600200{0x10 + n:02x}") for n in range(len(serial))]
+        answers = [bytes((0x60, 2, ord(digit), 0)) for digit in serial]
+        shown = [recording.masked_answer(masks, *pair) for pair in zip(asked, answers, strict=True)]
+        assert all((answer[:2], answer[3:]) == (b"\x60\x02", b"\0") for answer in shown)
+        return "".join(chr(answer[2]) for answer in shown)
+
+    assert digits(SERIAL) == masks.text(SERIAL) == "00600001"
+    assert digits("\xff" * 8) == "\xff" * 8  # not initialised
+    assert "77" not in digits("77777777")[3:]
+    other = bytes.fromhex("6002002a"), b"\x60\x02\x36\x00"
+    assert recording.masked_answer(masks, *other) == other[1]
+    details = b"\x41\x66" + bytes(85) + b"00599123".ljust(16, b"\0") + b"\0"
+    shown = recording.masked_answer(masks, b"\x41\0", details)
+    assert shown[87:95] == b"00500002" and len(shown) == len(details)
+    assert recording.masked_answer(None, b"\x41\0", details) == details
+
+
+def test_packets_are_of_the_size_that_the_descriptor_has(tmp_path: Path) -> None:
+    """The product is that of a chip with packets of 512 bytes; behind a hub of USB 1.1 they have 64."""
+    chip = replace(models.FT2232H, packet=models.FT245.packet)
+    body = CameraModel.parse("683wsg")
+    recorder = Recorder(tmp_path / "r.jsonl")
+    with usb_bench(replace(body, series=replace(body.series, chip=chip))) as b:  # type: ignore[arg-type]
+        device = usb.core.find(backend=recording_backend(b.backend, recorder), idVendor=models.VENDOR_ID)
+        device.set_configuration(1)
+        for mode in (0x00FF, 0x40FF):
+            device.ctrl_transfer(0x40, 0x0B, mode, 1)
+        device.write(0x02, bytes.fromhex("4100"))
+        came = 0
+        while came < DETAILS:
+            block = device.read(0x81, 4096)
+            came += sum(max(0, len(block[at : at + 64]) - 2) for at in range(0, len(block), 64))
+        usb.util.dispose_resources(device)
+    recorder.close()
+    (answer,) = (bytes.fromhex(line["data"]) for line in lines(recorder.path) if line.get("e") == "read")
+    assert len(answer) == DETAILS and answer[23:29] == b"683wsg"
 
 
 def test_a_recording_is_never_overwritten(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ is read from docs/raspberry-pi.md.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 from tests.packaging.test_files import MAX_EXPOSURE
+from tests.recording.captures import exchanges
 from tests.support.indi import free_port
 from tests.support.rig import ROOT, Sim, opened
 from tests.vm import page
@@ -48,6 +50,26 @@ ip -n desk link add wg0 type wireguard
 ip -n desk address add 10.77.0.2/24 dev wg0
 ip -n desk link set wg0 up
 (umask 077 && wg genkey >~/desk.key)
+"""
+# The bus of the camera as Linux shows it to any capture program.
+CAPTURE = """
+modprobe usbmon
+bus=$(readlink -f /dev/qsi/00683001 | sed 's|.*/usb/0*\\([0-9]*\\)/.*|\\1|')
+systemd-run --unit=capture tcpdump -Z root -U -i usbmon$bus -w /tmp/bus.pcap
+"""
+# A small frame under an indiserver of the user's own, from connecting to disconnecting.
+SESSION = """
+indiserver -v indi_qsi_ccd >indiserver.log 2>&1 & trap 'kill %1; wait' EXIT
+for _ in $(seq 60); do indi_getprop -1 -t 2 'QSI CCD.DRIVER_INFO.DRIVER_EXEC' && break; sleep 1; done
+until_true() { indi_eval -t 120 -w "$1" || { cat indiserver.log; exit 1; }; }
+indi_setprop 'QSI CCD.CONNECTION.CONNECT=On'
+until_true '"QSI CCD.CONNECTION._STATE"==1 && "QSI CCD.CONNECTION.CONNECT"==1'
+indi_setprop 'QSI CCD.CCD_FRAME.X;Y;WIDTH;HEIGHT=0;0;160;100'
+until_true '"QSI CCD.CCD_FRAME.WIDTH"==160 && "QSI CCD.CCD_FRAME._STATE"==1'
+indi_setprop 'QSI CCD.CCD_EXPOSURE.CCD_EXPOSURE_VALUE=0.5'
+until_true '"QSI CCD.CCD_EXPOSURE._STATE"==1'
+indi_setprop 'QSI CCD.CONNECTION.DISCONNECT=On'
+until_true '"QSI CCD.CONNECTION._STATE"==0 && "QSI CCD.CONNECTION.DISCONNECT"==1'
 """
 
 
@@ -150,6 +172,22 @@ def test_a_user_of_the_group_uses_it_without_the_service(place: Observatory) -> 
         "|| { cat indiserver.log; exit 1; }",
         USER,
     )
+
+
+def test_a_capture_of_the_bus_has_what_the_driver_recorded(place: Observatory) -> None:
+    """What qsi-replay makes of the kernel's own capture is compared with what the driver noted of the same session."""
+    place.pi.run(CAPTURE)
+    place.pi.wait("journalctl -u capture | grep -q 'listening on'", "tcpdump listens")
+    place.pi.run(f"export INDI_QSI_RECORD=~/session.jsonl\n{SESSION}", USER)
+    place.pi.run("systemctl stop capture && chmod a+r /tmp/bus.pcap")
+    summary = place.pi.run("qsi-replay import /tmp/bus.pcap -o ~/imported.jsonl", USER).output
+    assert "600 Series (0403:eb49), serial 00600001" in summary, summary
+    session, imported = (
+        [json.loads(line) for line in place.pi.ask(f"cat ~/{name}.jsonl", USER).splitlines()]
+        for name in ("session", "imported")
+    )
+    assert exchanges(imported) == exchanges(session), summary
+    assert [line["length"] for line in imported if "sha256" in line] == [2 * 160 * 100]
 
 
 def test_the_service_is_enabled_by_one_command_and_takes_the_camera(place: Observatory) -> None:
