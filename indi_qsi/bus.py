@@ -18,12 +18,11 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from usbproto.errors import BadArgument
 
 if TYPE_CHECKING:
-    from usbproto.camera import Camera
+    from usbproto.discovery import Claimed
     from usbproto.recording import Recorder
 
 VARIABLE = "INDI_QSI_USB"
@@ -50,19 +49,27 @@ class Bus:
         self.recorder: Recorder | None = None
         # Held by whoever lists or opens cameras: over USB/IP, asking a camera its name makes it busy.
         self.lock = threading.Lock()
-        self._opened: WeakSet[Camera] = WeakSet()
+        self._claimed: list[Claimed] = []  # by this process
 
     @property
     def simulated(self) -> bool:
         return self._kind == "sim"
 
-    def opened(self, camera: Camera) -> None:
-        """This process has opened a camera of this bus. With the lock held."""
-        self._opened.add(camera)
+    def claim(self, serial: str | None = None) -> Claimed:
+        """Claims a camera for this process (`discovery.claim`); opening it then needs no lock."""
+        from usbproto import discovery
+
+        with self.lock:
+            claimed = discovery.claim(serial, backend=self.backend())
+            self._claimed = [*self._still_claimed(), claimed]
+            return claimed
 
     def ours(self) -> dict[str, str]:
         """Location -> serial number of the cameras that this process has open. With the lock held."""
-        return {camera.location: camera.usb_serial for camera in list(self._opened) if camera.location}
+        return {claimed.channel.port.location: claimed.serial for claimed in self._still_claimed()}
+
+    def _still_claimed(self) -> list[Claimed]:
+        return [claimed for claimed in self._claimed if not claimed.closed]
 
     def backend(self) -> Any:
         """A pyusb backend; None stands for libusb.

@@ -81,6 +81,15 @@ PROSE: dict[str, Prose] = {
         "for nothing that is so already: it moves no filter wheel without need, and starts no exposure.",
         "CONFIG_SAVE=On",
     ),
+    "LINK_TIMING": Prose(
+        "How fast, and how carefully, the camera is talked to. `TIMING_FAST` is the usual one. "
+        "`TIMING_VENDOR` is as slow as the vendor's library: choose it when the USB link makes errors. After "
+        "three link errors within five minutes the driver changes to it by itself, until the next connect. A "
+        "change waits for the end of an exposure. `INDI_QSI_TIMING=Vendor` chooses it for all cameras of a "
+        "driver.",
+        "TIMING_VENDOR=On",
+        kept=BY_CAMERA,
+    ),
     "POLLING_PERIOD": Prose(
         "How often temperatures are read and told. Values above 2000 are taken as 2000: clients that wait "
         "for a temperature expect news.",

@@ -14,13 +14,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 from usbproto import models
 from usbproto import packets as p
 from usbproto.capabilities import CapabilityCache, probe
-from usbproto.errors import BadArgument, NotSupported, ProtocolError, QsiError, TimedOut
+from usbproto.deadline import Deadline
+from usbproto.errors import (
+    BadArgument,
+    NotSupported,
+    ProtocolError,
+    QsiError,
+)
 from usbproto.frames import (
     BYTES_PER_PIXEL,
+    OVERSCAN_USED,
     Array,
     Geometry,
     Pixels,
@@ -29,27 +37,28 @@ from usbproto.frames import (
     mask_pixels,
     zero_adjustment,
 )
-from usbproto.identity import read_identity
+from usbproto.identity import Eeprom, read_identity
 from usbproto.link import ByteChannel, Link
 from usbproto.models import Sensor, Series
 from usbproto.relays import Relays
-from usbproto.settings import AltModes, GainChoice, available, default_settings
+from usbproto.session import Session
+from usbproto.settings import AltModes, GainChoice, available, default_settings, unlisted
 from usbproto.steady import Steady
+from usbproto.takeover import IDLE_STATES, SETTLE_INTERVAL, SETTLE_LIMIT, initialise, take_over, trigger_off
+from usbproto.thermometer import Temperatures, Thermometer
+from usbproto.timing import Timing
 from usbproto.wheel import FilterWheel
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 TICK = 0.0001  # s; exposures count in 100 us ...
 TICKS_PER_10MS = 100  # ... and in 10 ms where StartExposureEx is missing
 HSR_LIMIT = 5.0  # s for a whole HSR exposure, image included (section 6.0)
-
-# What to do with a camera that is silent as it is opened, or does not end what it says it is doing. It hangs,
-# or its loader runs instead of its firmware. How to tell the two apart by asking is not known of real cameras
-# (section 7), so nothing is tried on them: both are said.
-NOT_TAKEN_OVER = (
-    "Unplug it, power the camera off and on, and connect again; if a firmware update was interrupted, "
-    "finish it: qsi-firmware recover, or QSI's own Updater"
-)
+# s after a start within which a camera may still say that it is idle: no image is ready before it is over.
+IDLE_DOUBT = 0.05
+DEFAULT_MAX_EXPOSURE = 14_400.0  # s, the Guide's longest; for a camera that gives none
 
 STARTING = "flush and start of the exposure"
 TRANSFER = "the image transfer"
@@ -64,32 +73,6 @@ class Exposure:
     duration: float
     geometry: Geometry
     open_shutter: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Temperatures:
-    """degC, and the cooler's power in per cent. None where the camera has no such sensor."""
-
-    cooler: p.CoolerState
-    ccd: float
-    heat_sink: float | None
-    pcb: float | None
-    power: float
-
-    @property
-    def cooling(self) -> bool:
-        """Whether the cooler works: regulating, or warming up at its own rate."""
-        return self.cooler not in (p.CoolerState.OFF, p.CoolerState.NO_CONTROL, p.CoolerState.BROWN_OUT)
-
-    @property
-    def warming_up(self) -> bool:
-        """Whether the camera brings the CCD to ambient, or has."""
-        return self.cooler in (p.CoolerState.GOING_TO_AMBIENT, p.CoolerState.AT_AMBIENT)
-
-    @property
-    def at_ambient(self) -> bool:
-        """Whether a warm-up has come to its end."""
-        return self.cooler == p.CoolerState.AT_AMBIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,63 +92,105 @@ class Camera:
     """An open camera, identified and ready."""
 
     def __init__(
-        self, channel: ByteChannel, series: Series, serial: str = "", cache: CapabilityCache | None = None
+        self,
+        channel: ByteChannel,
+        series: Series,
+        serial: str = "",
+        cache: CapabilityCache | None = None,
+        session: Session | None = None,
     ) -> None:
         """Initialises the camera and reads what it is (section 3.1). Takes over the channel.
 
         `serial` is the USB serial number, the key under which `cache` remembers what the firmware can do.
+        What is optional costs a feature and a line in the log when it fails, not the connection.
         """
-        self._link = Link(channel)
+        self._link = Link(channel, session)
+        self.session = self._link.session
+        self.session.flight.mask(serial)
         self.usb_serial = serial  # by which the same camera is found again
-        self.location = ""  # where on the USB it was found, as long as it is open
         self._pending: Geometry | None = None
+        self.started_at = 0.0  # monotonic, when the last exposure began, as far as the camera says
+        self._duration = 0.0  # s, of that exposure
+        self._left_idle = False  # it has been seen busy since
+        self._aborted = False  # an exposure was ended, and the camera may not be idle yet
+        self._trigger = p.TriggerMode.OFF
+        self._set_point = 0.0  # degC, as sent last
         self._starts = Steady()
         self.auto_zero = True  # off: the frame is only clipped at its ceiling
         self.pixel_mask: tuple[tuple[int, int], ...] = ()  # unbinned x, y of bad pixels
         try:
-            self._take_over()
-            self.capabilities, firmware = probe(self._link, series, serial, cache)
-            if p.Feature.BASIC_HW_TRIGGER in self.capabilities.features:
-                # A trigger mode may be left over from another program; the vendor clears it at connect.
-                self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(p.TriggerMode.OFF))
-            self.details = self._link.exchange(p.GET_DEVICE_DETAILS, p.Empty())
-            _check_details(self.details)
-            self.identity = read_identity(self._link, series, self.details, serial, firmware)
-            defaults = self._link.exchange(p.GET_DEFAULT_SETTINGS, p.Empty())
-            self.available = available(defaults, self.details, self.capabilities.features)
-            self.default_settings = default_settings(defaults)
-            self._settings = self.default_settings
-            self.gain = GainChoice.LOW if self._settings.gain == p.Gain.LOW else GainChoice.HIGH
-            self.apply_settings(self._settings)
-            self.can_abort = self._link.exchange(p.CAN_ABORT_EXPOSURE, p.Empty()).value
+            self._aborted = take_over(self._link)
+            self._identify(series, cache)
+            self._read_settings()
+            self._thermometer = Thermometer(self._link, has_board=self.capabilities.temperature_ex)
         except BaseException:
             self._link.close()
             raise
 
-    def _take_over(self) -> None:
-        """Has the camera answer, and end what another program left; a `TimedOut` says `NOT_TAKEN_OVER`."""
-        try:
-            self._link.exchange(p.INIT, p.Empty(), phase="initialising")
-            state = self.state().state
-            if state == p.CameraState.WAITING_FOR_TRIGGER:
-                # All that a waiting camera may be told is to wait no longer (6.0).
-                self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(p.TriggerMode.OFF))
-            elif state not in (p.CameraState.IDLE, p.CameraState.FILTER_MOVING):
-                # A program that was ended, or a cable that was pulled, left an exposure running.
-                self._link.exchange(p.ABORT_EXPOSURE, p.Abort(), phase="ending what it was doing")
-        except TimedOut as error:
-            raise TimedOut(error.phase, error.seconds, NOT_TAKEN_OVER) from error
+    def _identify(self, series: Series, cache: CapabilityCache | None) -> None:
+        eeprom = Eeprom(self._link)
+        self.capabilities, firmware = probe(self._link, eeprom, self.usb_serial, cache)
+        if p.Feature.BASIC_HW_TRIGGER in self.capabilities.features:
+            # A trigger mode may be left over from another program; the vendor clears it at connect.
+            self._link.optional("switching the external trigger off", lambda: trigger_off(self._link), None)
+        self.details = self._checked(self._link.exchange(p.GET_DEVICE_DETAILS, p.Empty()))
+        self.session.flight.mask(self.details.serial)
+        self.identity = read_identity(eeprom, series, self.details, self.usb_serial, firmware)
+        self.session.flight.facts |= {
+            "model": self.identity.model,
+            "firmware": self.identity.firmware or "unknown",
+        }
+        if self.sensor is None:
+            self.session.odd(
+                "model",
+                f"The model {self.identity.model_number or 'without a name'} is not in the table of models: "
+                "using what the camera reports of itself",
+            )
+
+    def _checked(self, details: p.DeviceDetails) -> p.DeviceDetails:
+        """A frame is worked out from these figures: without an array there is none."""
+        if not (details.columns and details.rows):
+            raise ProtocolError(f"the camera describes a sensor of {details.columns} x {details.rows} pixels")
+        if details.max_bin_x and details.max_bin_y:
+            return details
+        self.session.odd("binning", "The camera gives 0 as its highest binning: no binning is offered")
+        return replace(details, max_bin_x=details.max_bin_x or 1, max_bin_y=details.max_bin_y or 1)
+
+    def _read_settings(self) -> None:
+        defaults = self._link.exchange(p.GET_DEFAULT_SETTINGS, p.Empty())
+        self.available = available(defaults, self.details, self.capabilities.features)
+        self.default_settings = default_settings(defaults)
+        self._settings = self.default_settings
+        self.gain = _choice_of(self.default_settings)
+        for name, value in unlisted(self._settings).items():
+            self.session.odd(
+                f"setting {name}",
+                f"The camera reports {value} for {name}, which no list names; it is sent back as it is",
+            )
+        # A camera that refuses its own defaults keeps what it has.
+        self._link.optional(
+            "sending its default settings",
+            lambda: self._link.exchange(p.SET_SETTINGS, self._settings),
+            p.Empty(),
+        )
+        self.specs = self._link.exchange(p.GET_CCD_SPECS, p.Empty())
+        short = p.ReplyTime.SHORT.value
+        self.can_abort = self._link.optional(
+            "CanAbortExposure (aborting is tried all the same)",
+            lambda: self._link.exchange(p.CAN_ABORT_EXPOSURE, p.Empty(), seconds=short).value,
+            True,
+        )
 
     def initialise(self) -> None:
         """Takes the camera out of its error state, and sends its settings again."""
         self._pending = None
-        self._link.exchange(p.INIT, p.Empty(), phase="initialising")
+        initialise(self._link)
         self.apply_settings(self._settings)
         self._link.doubtful = True  # it may have forgotten more than its settings
 
     @property
     def silent(self) -> bool:
-        """Whether it has stopped to answer: repeated questions were all in vain."""
+        """Whether it has stopped answering: repeated questions were all in vain."""
         return self._link.silent
 
     @property
@@ -179,7 +204,6 @@ class Camera:
 
     def close(self) -> None:
         """Lets the camera go, as it is: cooler and fan keep running."""
-        self.location = ""
         self._link.close()
 
     # --- what it has ---
@@ -206,10 +230,18 @@ class Camera:
         """Manual shutter, shutter output, host-timed exposure."""
         return AltModes(self._link, self.available)
 
-    def test_link(self, count: int = 254) -> None:
-        """Has the camera send `count` (1..254) known bytes. Raises `ProtocolError` when they are wrong."""
-        if not 1 <= count <= 254:
-            raise BadArgument(f"a link test of {count} bytes is outside 1..254")
+    def optional(self, what: str, ask: Callable[[], T], otherwise: T) -> T:
+        """What `ask` returns; if that fails and the camera is still there, `otherwise` and a log line."""
+        return self._link.optional(what, ask, otherwise)
+
+    def use_timing(self, timing: Timing) -> None:
+        """Talks to the camera with this timing from now on. Raises `LinkError`."""
+        self._link.use_timing(timing)
+
+    def test_link(self, count: int = p.MAX_BURST) -> None:
+        """Has the camera send `count` (1..124) known bytes. Raises `ProtocolError` when they are wrong."""
+        if not 1 <= count <= p.MAX_BURST:
+            raise BadArgument(f"a link test of {count} bytes is outside 1..{p.MAX_BURST}")
         burst = self._link.exchange(p.BURST_BLOCK, p.Byte(count)).data
         if burst != bytes(range(count)):
             raise ProtocolError(f"the link test of {count} bytes came back as {burst.hex()}")
@@ -240,7 +272,7 @@ class Camera:
     @property
     def max_exposure(self) -> float:
         """Longest exposure, s."""
-        return float(self.specs.max_exposure)
+        return float(self.specs.max_exposure) or DEFAULT_MAX_EXPOSURE
 
     @property
     def electrons_per_adu(self) -> float:
@@ -271,9 +303,14 @@ class Camera:
         if gain is not GainChoice.AUTO:
             self._set_gain(gain.for_binning(1, 1))
 
+    def default_gain(self) -> None:
+        """Goes back to the camera's own gain, whatever it is."""
+        self.gain = _choice_of(self.default_settings)
+        self._set_gain(self.default_settings.gain)
+
     def settle_gain(self, geometry: Geometry) -> None:
         """Automatic gain goes by the binning, so it is settled before each exposure."""
-        if self.available.gain:
+        if self.available.gain and self.gain is GainChoice.AUTO:
             self._set_gain(self.gain.for_binning(geometry.bin_x, geometry.bin_y))
 
     def _set_gain(self, gain: p.Gain) -> None:
@@ -293,6 +330,10 @@ class Camera:
         if mode in _SHORT_WAITS and not self.available.short_trigger:
             raise NotSupported("the short wait for a trigger needs an interline sensor; take the long one")
         self._link.exchange(p.BASIC_HW_TRIGGER, p.Trigger(mode))
+        if mode == p.TriggerMode.END_LONG_WAIT:
+            self._aborted = True
+        elif mode != p.TriggerMode.CLEAR_ERROR:
+            self._trigger = mode
 
     # --- exposure ---
 
@@ -309,18 +350,55 @@ class Camera:
         An image of an earlier exposure that was not read is lost. Raises `BadArgument`.
         """
         self.check_exposure(exposure.duration)
+        self._wait_for_idle()
         g = exposure.geometry
         self.settle_gain(g)
         self._pending = None
+        if not self.details.has_shutter:
+            exposure = replace(exposure, open_shutter=True)  # as the vendor sends it (3.3)
         # What decides how long flush and shutter take.
         kind = g, exposure.open_shutter, self._settings
-        quiet, begin = self._starts.sure(kind), time.monotonic()
+        quiet = self._starts.sure(kind) if self.session.timing.estimates else 0.0
+        begin = time.monotonic()
         if self.capabilities.exposure_ex:
-            self._link.exchange(p.START_EXPOSURE_EX, _extended(exposure), phase=STARTING, quiet=quiet)
+            extended = _extended(exposure)
+            answered = self._link.order(
+                p.START_EXPOSURE_EX, extended, self._has_begun, phase=STARTING, quiet=quiet
+            )
         else:
-            self._link.exchange(p.START_EXPOSURE, _simple(exposure), phase=STARTING, quiet=quiet)
-        self._starts.took(kind, time.monotonic() - begin)
+            simple = _simple(exposure)
+            answered = self._link.order(
+                p.START_EXPOSURE, simple, self._has_begun, phase=STARTING, quiet=quiet
+            )
+        # Of a start that was not answered the beginning is not known: this is the earliest.
+        self.started_at = time.monotonic() if answered else begin
+        if answered:
+            self._starts.took(kind, self.started_at - begin)
+        self._duration = exposure.duration
+        self._left_idle = not answered  # it was seen then
         self._pending = g
+
+    def _has_begun(self) -> bool | None:
+        """What became of a start whose answer was lost; None if a trigger may have come already.
+
+        A camera that is idle may have taken a short exposure all the same. Taking it again harms nothing.
+        """
+        if self._trigger is not p.TriggerMode.OFF:
+            return None
+        self.session.stop.pause(IDLE_DOUBT)
+        return self.state().state not in (p.CameraState.IDLE, p.CameraState.ERROR)
+
+    def _wait_for_idle(self) -> None:
+        """After an abort a camera may need some time until it takes the next exposure."""
+        if not self._aborted:
+            return
+        limit = Deadline(SETTLE_LIMIT)
+        while self.state().state not in (*IDLE_STATES, p.CameraState.ERROR):
+            if limit.passed:
+                self.session.odd("abort", f"The camera is not idle {SETTLE_LIMIT:g} s after an abort")
+                break
+            self.session.stop.pause(SETTLE_INTERVAL)
+        self._aborted = False
 
     def expose_hsr(
         self, exposure: Exposure, target: memoryview, progress: Callable[[int], None] | None = None
@@ -353,19 +431,32 @@ class Camera:
 
     def state(self) -> p.DeviceState:
         """What the camera is doing."""
-        return self._link.exchange(p.GET_DEVICE_STATE, p.Empty())
+        found = self._link.exchange(p.GET_DEVICE_STATE, p.Empty())
+        self._left_idle = self._left_idle or found.state != p.CameraState.IDLE
+        return found
 
     def image_ready(self) -> bool:
-        """True when the exposure that was started has been read out. Raises `ProtocolError` in state 0."""
+        """True when the exposure that was started has been read out. Raises `ProtocolError` in state 0.
+
+        A camera may say for a moment after a start that it is idle (section 8): an old image must not be
+        taken for the new one.
+        """
         state = self.state().state
         if state == p.CameraState.ERROR:
             raise ProtocolError("the camera went into its error state during the exposure")
-        return self._pending is not None and state == p.CameraState.IDLE
+        return self._pending is not None and state == p.CameraState.IDLE and self.left_idle
+
+    @property
+    def left_idle(self) -> bool:
+        """Whether the exposure that was started has surely begun, as far as the last `state` tells."""
+        over = self.started_at + self._duration + IDLE_DOUBT
+        return self._left_idle or time.monotonic() >= over
 
     def abort_exposure(self) -> None:
         """Ends a running exposure without an image; harmless when none runs."""
         self._pending = None
         self._link.exchange(p.ABORT_EXPOSURE, p.Abort())
+        self._aborted = True
 
     def read_image(self, target: memoryview, progress: Callable[[int], None] | None = None) -> Image:
         """Reads the image that is ready into `target` (flat, of `geometry.bytes` bytes).
@@ -392,6 +483,13 @@ class Camera:
         A byte too many may have slipped in anywhere before: here, or in the pixels of an HSR image.
         """
         count = auto_zero.count if auto_zero.enabled else 0
+        if count > OVERSCAN_USED:  # the vendor reads none then; whether they come all the same is not known
+            self.session.odd(
+                "overscan",
+                f"The camera announces {count} overscan pixels, over {OVERSCAN_USED}: no auto-zero",
+            )
+            self._link.drop_rest()
+            return ZeroAdjustment()
         overscan = memoryview(bytearray(count * BYTES_PER_PIXEL))
         self._link.read_data(overscan, OVERSCAN)
         self._link.expect_silence(OVERSCAN)
@@ -409,12 +507,7 @@ class Camera:
 
     def temperatures(self) -> Temperatures:
         """The camera's temperatures and the cooler's power (section 3.4)."""
-        # "Heat-sink temperature reads 0 on cameras without that sensor" (6.0).
-        if self.capabilities.temperature_ex:
-            ex = self._link.exchange(p.GET_TEMPERATURE_EX, p.Empty())
-            return Temperatures(ex.cooler, ex.ccd, ex.heat_sink or None, ex.pcb or None, ex.power)
-        t = self._link.exchange(p.GET_TEMPERATURE, p.Empty())
-        return Temperatures(t.cooler, t.ccd, t.heat_sink or None, None, t.power)
+        return self._thermometer.read()
 
     def set_point(self) -> float:
         """The temperature that the camera regulates to, degC."""
@@ -433,14 +526,24 @@ class Camera:
         if not low <= set_point <= high:
             raise BadArgument(f"set point {set_point:g} °C is outside {low:g}..{high:g} °C")
         self._link.exchange(p.SET_TEMPERATURE, p.SetTemperature(True, False, set_point))
+        self._set_point = set_point
 
     def warm_up(self) -> None:
         """Lets the camera bring the CCD to ambient at its own safe rate, with the cooler on."""
-        self._link.exchange(p.SET_TEMPERATURE, p.SetTemperature(True, True, self.set_point()))
+        self._link.exchange(p.SET_TEMPERATURE, p.SetTemperature(True, True, self._kept_set_point()))
 
     def cooler_off(self) -> None:
         """Switches the cooler's power off at once."""
-        self._link.exchange(p.SET_TEMPERATURE, p.SetTemperature(False, False, self.set_point()))
+        self._link.exchange(p.SET_TEMPERATURE, p.SetTemperature(False, False, self._kept_set_point()))
+
+    def _kept_set_point(self) -> float:
+        """For an order that needs one to be complete: the camera's, or else the last that was sent."""
+        return self._link.optional("the set point", self.set_point, self._set_point)
+
+
+def _choice_of(settings: p.Settings) -> GainChoice:
+    """The choice that these settings show; of a gain that no list names, the camera's usual one."""
+    return GainChoice.LOW if settings.gain == p.Gain.LOW else GainChoice.HIGH
 
 
 def _extended(exposure: Exposure) -> p.StartExposureEx:
@@ -471,12 +574,3 @@ def _simple(exposure: Exposure) -> p.StartExposure:
         bin_x=g.bin_x,
         open_shutter=exposure.open_shutter,
     )
-
-
-def _check_details(details: p.DeviceDetails) -> None:
-    """A frame is worked out from these figures: nonsense is refused before anything is built on it."""
-    if not (details.columns and details.rows and details.max_bin_x and details.max_bin_y):
-        raise ProtocolError(
-            f"the camera describes a sensor of {details.columns} x {details.rows} pixels "
-            f"with binning up to {details.max_bin_x}x{details.max_bin_y}"
-        )

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 
 from usbproto import packets as p
 from usbproto.errors import LinkError, ProtocolError, Refused, TimedOut
-from usbproto.identity import Identity, read_identity
+from usbproto.identity import Eeprom, Identity, read_identity
 from usbproto.link import ByteChannel, Link
 from usbproto.models import Series
 
 # Asked while the camera is at something: it answers these even while it exposes (the Guide, LED states), and
 # while it waits for a trigger nothing else may be asked (section 6.0).
 FREE_STATES = frozenset({p.CameraState.IDLE, p.CameraState.FILTER_MOVING, p.CameraState.ERROR})
-BURST = 254  # bytes, the most that a link test can have
 
 
 @dataclass(slots=True)
@@ -71,7 +70,7 @@ def _ask(link: Link, series: Series, usb_serial: str, found: Checkup) -> None:
     details = _refusable(found, link, p.GET_DEVICE_DETAILS)
     if details is not None:
         try:
-            found.identity = read_identity(link, series, details, usb_serial)
+            found.identity = read_identity(Eeprom(link), series, details, usb_serial)
         except Refused as error:
             found.errors.append(error.code)
         if details.has_filter_wheel:
@@ -83,11 +82,11 @@ def _ask(link: Link, series: Series, usb_serial: str, found: Checkup) -> None:
 
 def _test_link(link: Link, found: Checkup) -> None:
     try:
-        burst = link.exchange(p.BURST_BLOCK, p.Byte(BURST), phase="the link test").data
+        burst = link.exchange(p.BURST_BLOCK, p.Byte(p.MAX_BURST), phase="the link test").data
     except Refused as error:
         found.errors.append(error.code)
         return
-    if burst != bytes(range(BURST)):
+    if burst != bytes(range(p.MAX_BURST)):
         raise ProtocolError("the link test came back with wrong bytes")
     found.link_tested = True
 

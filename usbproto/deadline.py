@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A moment on the monotonic clock by which something must have happened."""
+"""Waiting with an end: a moment on the monotonic clock, and a wish to stop waiting before it."""
 
 from __future__ import annotations
 
+import threading
 import time
+
+from usbproto.errors import Interrupted
 
 
 class Deadline:
@@ -23,3 +26,27 @@ class Deadline:
     @property
     def passed(self) -> bool:
         return time.monotonic() >= self._at
+
+
+class Stop:
+    """Ends waiting in another thread: after `request()`, its `check()` and `pause()` raise `Interrupted`."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def request(self) -> None:
+        """Any thread."""
+        self._event.set()
+
+    @property
+    def requested(self) -> bool:
+        return self._event.is_set()
+
+    def check(self) -> None:
+        if self._event.is_set():
+            raise Interrupted
+
+    def pause(self, seconds: float) -> None:
+        """Waits so long. Raises `Interrupted` as soon as it is requested."""
+        if self._event.wait(seconds):
+            raise Interrupted

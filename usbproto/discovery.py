@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Which cameras are there, and opening one of them by its serial number.
-
-The USB serial of a dual-channel chip can end in `A` or `B`. The vendor drops what ends in `B` and strips a
-trailing `A` (wire protocol, section 1); so do we, or one camera would be two.
-"""
+"""Which cameras are there, and opening one of them by its serial number."""
 
 from __future__ import annotations
 
@@ -15,8 +11,9 @@ from usbproto import ftdi
 from usbproto.camera import Camera
 from usbproto.capabilities import CapabilityCache
 from usbproto.errors import CameraInUse, NoCamera
-from usbproto.ftdi import Port
-from usbproto.models import Series
+from usbproto.ftdi import Channel, Port
+from usbproto.models import Series, channel_serial
+from usbproto.session import Session
 
 
 @dataclass(frozen=True)
@@ -30,14 +27,6 @@ class Found:
     @property
     def problem(self) -> Exception | None:
         return self.port.problem
-
-
-def channel_serial(usb_serial: str) -> str | None:
-    """The camera's serial from the USB string; None for the second channel of a chip."""
-    serial = usb_serial.replace("\0", "").strip().upper()
-    if serial.endswith("B"):
-        return None
-    return serial.removesuffix("A")
 
 
 def cameras(backend: Any = None, known: Mapping[str, str] | None = None) -> list[Found]:
@@ -55,10 +44,50 @@ def cameras(backend: Any = None, known: Mapping[str, str] | None = None) -> list
     return sorted(found, key=lambda camera: (camera.serial is None, camera.serial or ""))
 
 
+@dataclass(frozen=True)
+class Claimed:
+    """A camera that no other program can use any more. Nothing was asked of it yet."""
+
+    channel: Channel
+    series: Series
+    serial: str
+
+    def open(self, cache: CapabilityCache | None = None, session: Session | None = None) -> Camera:
+        """Initialises the camera: mostly a second, a minute at most. Raises what `Camera` raises."""
+        try:
+            if session is not None:
+                self.channel.stop, self.channel.odd = session.stop, session.odd
+                self.channel.use_timing(session.timing)
+            self.channel.interruptible = True
+            camera = Camera(self.channel, self.series, self.serial, cache, session)
+            self.channel.interruptible = False
+            return camera
+        except BaseException:
+            self.channel.close()
+            raise
+
+    @property
+    def closed(self) -> bool:
+        """Whether the camera was let go."""
+        return self.channel.closed
+
+
 def open_camera(
-    serial: str | None = None, *, backend: Any = None, cache: CapabilityCache | None = None
+    serial: str | None = None,
+    *,
+    backend: Any = None,
+    cache: CapabilityCache | None = None,
+    session: Session | None = None,
 ) -> Camera:
     """Opens the camera with this serial number, or the first one that is free.
+
+    Raises `NoCamera`, `NoPermission`, `CameraInUse`, or a `LinkError`.
+    """
+    return claim(serial, backend=backend).open(cache, session)
+
+
+def claim(serial: str | None = None, *, backend: Any = None) -> Claimed:
+    """Claims the camera with this serial number, or the first one that is free; takes milliseconds.
 
     Raises `NoCamera`, `NoPermission`, `CameraInUse`, or a `LinkError`.
     """
@@ -67,23 +96,21 @@ def open_camera(
         named = [camera for camera in attached if camera.serial == serial]
         if not named:
             raise _missing(serial, attached)
-        return _open(named[0], cache)
+        return _claim(named[0])
     if not attached:
         raise NoCamera("No QSI camera was found on the USB")
     for camera in attached[:-1]:
         try:
-            return _open(camera, cache)
+            return _claim(camera)
         except CameraInUse:
             continue  # another driver has this one; the next may be free
-    return _open(attached[-1], cache)
+    return _claim(attached[-1])
 
 
-def _open(found: Found, cache: CapabilityCache | None) -> Camera:
+def _claim(found: Found) -> Claimed:
     if found.problem is not None:
         raise found.problem
-    camera = Camera(ftdi.Channel(found.port), found.series, found.serial or "", cache)
-    camera.location = found.port.location
-    return camera
+    return Claimed(Channel(found.port), found.series, found.serial or "")
 
 
 def _missing(serial: str, attached: list[Found]) -> Exception:

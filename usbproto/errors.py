@@ -8,10 +8,11 @@ about it, or is empty when there is nothing that a user could do.
       AccessError        the user must act before the camera can be used
         NoCamera  NoPermission  CameraInUse
       LinkError          the cable, the hub or the camera's firmware let us down
-        Disconnected  TimedOut  ProtocolError
+        Disconnected  TimedOut  ProtocolError  TransferFailed
       Refused            the camera understood and said no
       NotSupported       this model cannot do it
       BadArgument        the caller asked for something that no camera of this kind can do
+      Interrupted        the program itself gave up waiting
 """
 
 
@@ -86,6 +87,16 @@ class ProtocolError(LinkError):
     remedy = "If it happens again, power the camera off and on"
 
 
+class TransferFailed(LinkError):
+    """One transfer on the USB failed, and the camera is still there. `number` is its errno, if it had one."""
+
+    remedy = "If it happens again, try another USB cable, port or hub"
+
+    def __init__(self, message: str, number: int | None = None, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.number = number
+
+
 # Section 5 of the wire protocol: with any of these the camera goes on working. The remedies are the Guide's
 # ("Camera Error Indication").
 DEVICE_ERRORS: dict[int, tuple[str, str]] = {
@@ -129,3 +140,10 @@ class NotSupported(QsiError):
 
 class BadArgument(QsiError, ValueError):
     """A value outside what the camera accepts; the message gives the valid range."""
+
+
+class Interrupted(QsiError):
+    """The program asked for something else while it waited for the camera, a disconnect for example."""
+
+    def __init__(self) -> None:
+        super().__init__("Stopped waiting for the camera, as requested")

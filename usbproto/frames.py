@@ -20,7 +20,7 @@ WIRE_PIXEL = np.dtype("<u2")
 Pixels = npt.NDArray[np.uint16]
 
 # Auto-zero, wire protocol section 4.
-OVERSCAN_USED = 8192  # pixels; more are read and not used
+OVERSCAN_USED = 8192  # pixels; of a camera that announces more, none are used
 OVERSCAN_TRIM = 32  # pixels dropped at either end of the sorted overscan
 OVERSCAN_SATURATED = 10_000  # ADU; an overscan above this says that the whole CCD is saturated
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from usbproto import models
 from usbproto import packets as p
 from usbproto.link import Link
-from usbproto.models import Address, Series
+from usbproto.models import Address, FeatureBytes, Series
+
+NEVER_SET = 0xFF  # an erased cell
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """`firmware` and `hardware` like `06.01.08`; `marketing_model` None where it was never programmed."""
+    """`firmware` and `hardware` like `06.01.08`, empty where the EEPROM does not say.
+
+    `marketing_model` is None where it was never programmed.
+    """
 
     series: Series
     model_number: str
@@ -35,37 +40,65 @@ class Identity:
         return self.model_number or self.marketing_model or f"{self.series.name} Series"
 
 
-def read_text(link: Link, address: Address) -> str:
-    """Eight characters of the EEPROM; bytes that were never set (0xFF) are dropped."""
-    raw = bytes(read_byte(link, address + offset) for offset in range(models.EEPROM_TEXT_BYTES))
-    return p.printable(raw.replace(b"\xff", b""))
+class Eeprom:
+    """A camera's EEPROM, a byte a question.
 
+    After the first byte that is not answered or refused, the others count as never set, and are not asked
+    for: the vendor takes such a byte for FF, and each would cost a second.
+    """
 
-def read_byte(link: Link, address: int) -> int:
-    return link.exchange(p.GET_EEPROM, p.EepromAddress(address)).value
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._readable = True
+
+    def byte(self, address: int) -> int:
+        """One byte; 0xFF where it was never set or cannot be read."""
+        if not self._readable:
+            return NEVER_SET
+        found = self._link.optional("the EEPROM's content", lambda: self._ask(address), None)
+        self._readable = found is not None
+        return NEVER_SET if found is None else found
+
+    def _ask(self, address: int) -> int | None:
+        seconds = p.GET_EEPROM.reply_time.value
+        return self._link.exchange(p.GET_EEPROM, p.EepromAddress(address), seconds=seconds).value
+
+    def bytes(self, address: int, count: int) -> bytes:
+        """`count` bytes from `address` on."""
+        return bytes(self.byte(address + offset) for offset in range(count))
+
+    def text(self, address: Address) -> str:
+        """Eight characters; bytes that were never set are dropped."""
+        raw = self.bytes(address, models.EEPROM_TEXT_BYTES)
+        return p.printable(raw.replace(bytes((NEVER_SET,)), b""))
+
+    def features(self) -> FeatureBytes:
+        """The bytes that make the marketing name."""
+        return FeatureBytes(
+            family=self.byte(Address.FAMILY),
+            sensor=self.byte(Address.SENSOR_TYPE),
+            colour_mask=self.byte(Address.COLOUR_MASK),
+            filter_wheel=self.byte(Address.FILTER_WHEEL),
+            shutter=self.byte(Address.SHUTTER),
+            sensor_class=self.byte(Address.SENSOR_CLASS),
+            microlens=self.byte(Address.MICROLENS),
+        )
 
 
 def read_identity(
-    link: Link, series: Series, details: p.DeviceDetails, usb_serial: str, firmware: str | None = None
+    eeprom: Eeprom, series: Series, details: p.DeviceDetails, usb_serial: str, firmware: str | None = None
 ) -> Identity:
-    """Asks the camera who it is. `usb_serial` stands in where the camera has no serial of its own.
+    """Asks the camera what it is. `usb_serial` stands in where the camera has no serial of its own.
 
     `firmware` is the revision if it has been read already: each character is an exchange.
     """
-    marketing = models.marketing_model(
-        read_byte(link, Address.FAMILY),
-        read_byte(link, Address.SENSOR_TYPE),
-        read_byte(link, Address.COLOUR_MASK),
-        read_byte(link, Address.FILTER_WHEEL),
-        read_byte(link, Address.SHUTTER),
-    )
     return Identity(
         series=series,
         model_number=details.model_number,
         model_name=details.model_name or series.product,
-        marketing_model=marketing,
+        marketing_model=models.marketing_model(eeprom.features()),
         serial=details.serial or usb_serial,
-        firmware=read_text(link, Address.FIRMWARE_REVISION) if firmware is None else firmware,
-        hardware=read_text(link, Address.HARDWARE_REVISION),
-        manufactured=read_text(link, Address.MANUFACTURING_DATE),
+        firmware=eeprom.text(Address.FIRMWARE_REVISION) if firmware is None else firmware,
+        hardware=eeprom.text(Address.HARDWARE_REVISION),
+        manufactured=eeprom.text(Address.MANUFACTURING_DATE),
     )

@@ -15,20 +15,17 @@ from enum import Enum, IntEnum
 class Chip:
     """The FTDI chip between USB and camera.
 
-    `packet` is the bulk packet size in bytes (two status bytes included); `sync_fifo` says that channel A is
-    put into synchronous FIFO mode at open. `block`, a multiple of `packet`, is what is asked for at a time: much,
-    because every read costs the same, however large; but of an image that takes many seconds no more than comes
-    in one, so that its progress can be told.
+    `packet` is the usual size of its bulk packets in bytes, two status bytes included (an FT2232H behind a
+    full-speed hub has an FT245's). `sync_fifo` says that channel A is put into synchronous FIFO mode at open.
     """
 
     name: str
     packet: int
     sync_fifo: bool
-    block: int
 
 
-FT245 = Chip("FT245", 64, sync_fifo=False, block=128 * 1024)
-FT2232H = Chip("FT2232H", 512, sync_fifo=True, block=1024 * 1024)
+FT245 = Chip("FT245", 64, sync_fifo=False)
+FT2232H = Chip("FT2232H", 512, sync_fifo=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +47,18 @@ SERIES = (SERIES_500, SERIES_600)
 def series_of(product_id: int) -> Series | None:
     """The series of a USB product id (vendor 0403), or None when it is not a QSI camera."""
     return next((series for series in SERIES if series.product_id == product_id), None)
+
+
+def channel_serial(usb_serial: str) -> str | None:
+    """The camera's serial from the USB string; None for the second channel of a chip.
+
+    The string of a dual-channel chip can end in `A` or `B`. The vendor drops what ends in `B` and strips a
+    trailing `A` (wire protocol, section 1); so do we, or one camera would be two.
+    """
+    serial = usb_serial.replace("\0", "").strip().upper()
+    if serial.endswith("B"):
+        return None
+    return serial.removesuffix("A")
 
 
 class SensorKind(Enum):
@@ -179,25 +188,48 @@ class Address(IntEnum):
 EEPROM_TEXT_BYTES = 8
 FEATURE_UNKNOWN = frozenset({0, 1, 255})  # not implemented, not specified, not initialised
 
-FAMILY_DIGIT = {2: "5", 4: "6", 5: "RS 6", 6: "7"}
+RS_FAMILY = 5
+FAMILY_DIGIT = {2: "5", 4: "6", 6: "7"}
 SENSOR_NUMBER = {2: "04", 3: "16", 4: "32", 5: "83", 6: "20", 7: "40", 8: "28", 9: "60", 10: "90"}
+KODAK_INTERLINE = frozenset({6, 7})  # KAI-2020 and KAI-04022: their bodies without wheel and shutter are `i`
 PRESENT = 3  # shutter and filter wheel: 2 none, 3 standard
 COLOUR = frozenset({3, 4})  # Bayer, Truesense
+WITH_MICROLENS = 3
+SENSOR_CLASS = {3: "1", 4: "2", 5: "E"}
 
 
-def marketing_model(
-    family: int, sensor: int, colour_mask: int, filter_wheel: int, shutter: int
-) -> str | None:
-    """The name on the price list, like `683ws`, from the feature bytes; None when they were never set.
+@dataclass(frozen=True, slots=True)
+class FeatureBytes:
+    """The feature bytes of an EEPROM that make the marketing name, as they stand there."""
 
-    Bodies with neither wheel nor shutter are `i`.
-    """
-    if family not in FAMILY_DIGIT or sensor not in SENSOR_NUMBER:
+    family: int
+    sensor: int
+    colour_mask: int
+    filter_wheel: int
+    shutter: int
+    sensor_class: int
+    microlens: int
+
+
+def marketing_model(found: FeatureBytes) -> str | None:
+    """The name on the price list, like `683ws-1` or `RS8.3-1`; None when it was never set (section 3.8)."""
+    number = SENSOR_NUMBER.get(found.sensor)
+    if number is None:
         return None
-    body = ("w" if filter_wheel == PRESENT else "") + ("s" if shutter == PRESENT else "")
-    return (
-        FAMILY_DIGIT[family] + SENSOR_NUMBER[sensor] + ("c" if colour_mask in COLOUR else "") + (body or "i")
-    )
+    if found.family == RS_FAMILY:
+        name = f"RS{number[0]}.{number[1]}"
+    elif found.family in FAMILY_DIGIT:
+        colour = "c" if found.colour_mask in COLOUR else ""
+        body = ("w" if found.filter_wheel == PRESENT else "") + ("s" if found.shutter == PRESENT else "")
+        if not body:
+            body = "i" if found.sensor in KODAK_INTERLINE else "x"
+        name = FAMILY_DIGIT[found.family] + number + colour + body
+    else:
+        return None
+    grade = SENSOR_CLASS.get(found.sensor_class)
+    if grade is None:
+        return name
+    return f"{name}-{'M' if found.microlens == WITH_MICROLENS else ''}{grade}"
 
 
 # --- limits of the camera (sections 3.3, 3.4, 3.6, 6) ---

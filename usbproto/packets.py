@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One table of commands: bytes <-> typed values. Pure; no I/O, no time.
 
-A packet is `code, N, N payload bytes` in both directions (wire protocol, section 2). The last payload byte
-of an answer is the device error. A host encodes requests and decodes answers, a simulated camera does it the
-other way round, from the same table.
+A packet is `code, N, N payload bytes` in both directions (wire protocol, section 2). Behind the fields of an
+answer stands the device error, at the offset that the layout gives it. How long real answers are is not
+known, so what stands behind the device error is not looked at. A host encodes requests and decodes answers, a
+simulated camera does it the other way round, from the same table.
 
 The commands that change a camera for good (0x21, 0x22, 0x61, 0x64) are not in the table, so nothing that is
 built on it can send them.
@@ -19,8 +20,11 @@ from usbproto.errors import BadArgument, ProtocolError, Refused
 HEADER_BYTES = 2
 # The vendor refuses to send when N + 4 > 128 (section 2).
 MAX_PAYLOAD = 124
-# An answer can be as long as its length byte says: BurstBlock uses up to 255.
+# An answer can be as long as its length byte says.
 MAX_PACKET = HEADER_BYTES + 255
+# Bytes of a link test. The vendor's reader takes 126 payload bytes at most, device error included (section
+# 3.1).
+MAX_BURST = 124
 
 
 # --- field codecs ------------------------------------------------------------------------------------
@@ -113,8 +117,8 @@ class Payload:
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        """The inverse of `pack`. Raises `ProtocolError` when the length is not the layout's."""
-        if len(data) != cls.size():
+        """The fields at the head of `data`. Raises `ProtocolError` when there are too few bytes."""
+        if len(data) < cls.size():
             raise ProtocolError(f"{cls.__name__} has {len(data)} payload bytes instead of {cls.size()}")
         values: dict[str, Any] = {}
         at = 0
@@ -126,6 +130,26 @@ class Payload:
     @classmethod
     def size(cls) -> int:
         return sum(codec.size for _, codec in cls._layout)
+
+    @classmethod
+    def split(cls, payload: bytes, request: "Payload | None") -> "Parts":
+        """Takes the payload of an answer to `request` apart. Raises `ProtocolError` when it is too short."""
+        return _split(payload, cls.size())
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """An answer's payload: its fields, its device error, and how many bytes it has beyond the layout."""
+
+    fields: bytes
+    error: int
+    extra: int = 0
+
+
+def _split(payload: bytes, size: int) -> Parts:
+    if len(payload) <= size:
+        raise ProtocolError(f"{len(payload)} payload bytes instead of {size + 1}")
+    return Parts(payload[:size], payload[size], len(payload) - size - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +304,21 @@ class Features(Payload):
     def unpack(cls, data: bytes) -> Self:
         return cls(tuple(data))
 
+    @classmethod
+    def split(cls, payload: bytes, request: Payload | None) -> Parts:
+        """The flags are all bytes but the last one, which is the device error; see section 3.9.
+
+        Less than two bytes, or FF and one more, say that the command is not supported: no flags. Where the
+        last byte would be an error, but the byte behind the features that are known of is 0, that one is
+        taken for it, and what follows for a longer answer.
+        """
+        if len(payload) < 2 or (len(payload) == 2 and payload[0] == 0xFF):
+            return Parts(b"", 0)
+        known = len(Feature)
+        if payload[-1] and len(payload) > known + 1 and payload[known] == 0:
+            return _split(payload, known)
+        return Parts(payload[:-1], payload[-1])
+
     def __contains__(self, feature: Feature) -> bool:
         return feature < len(self.flags) and self.flags[feature] == 1
 
@@ -311,6 +350,11 @@ class Burst(Payload):
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         return cls(data)
+
+    @classmethod
+    def split(cls, payload: bytes, request: Payload | None) -> Parts:
+        """As many bytes as were asked for; without the request, all but the last one."""
+        return _split(payload, request.value if isinstance(request, Byte) else len(payload) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,18 +522,17 @@ R = TypeVar("R", bound=Payload)
 class ReplyTime(Enum):
     """How long the vendor waits for an answer, in seconds (section 1.1)."""
 
-    # Init takes up to 0.6 s; the third try begins when the 6 s that a camera needs to power up are over.
-    INIT = 3.2
     SHORT = 1.0  # probes: a camera that lacks the command stays silent
-    NORMAL = 15.0
+    NORMAL = 15.0  # Init too: it takes 0.6 s, and some cameras need far longer after power-up
     LONG = 20.0  # flush, shutter and filter wheel move before the camera answers
 
 
 class Kind(Enum):
-    """Whether a command may be repeated when its answer was lost."""
+    """Whether a command may be repeated when it or its answer was lost on the way."""
 
     QUESTION = "asks only: may be asked again"
-    ORDER = "changes the camera"
+    SETTING = "brings the camera into a state: sent twice, it does no more than once"
+    ORDER = "has the camera do something: sent twice, it may be done twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,47 +548,47 @@ class Command(Generic[Q, R]):
     data_follows: bool = False
 
 
-_ASK, _DO = Kind.QUESTION, Kind.ORDER
+_ASK, _SET, _DO = Kind.QUESTION, Kind.SETTING, Kind.ORDER
 _SHORT, _LONG = ReplyTime.SHORT, ReplyTime.LONG
 
-INIT = Command(0x4B, "Init", Empty, Empty, _ASK, ReplyTime.INIT)
+INIT = Command(0x4B, "Init", Empty, Empty, _ASK)
 GET_DEVICE_DETAILS = Command(0x41, "GetDeviceDetails", Empty, DeviceDetails, _ASK)
 GET_DEVICE_STATE = Command(0x42, "GetDeviceState", Empty, DeviceState, _ASK)
 GET_CCD_SPECS = Command(0x58, "GetCCDSpecs", Empty, CcdSpecs, _ASK)
 GET_FEATURES = Command(0x5C, "GetFeatures", Empty, Features, _ASK, _SHORT)
-GET_EEPROM = Command(0x60, "GetEEPROM", EepromAddress, Byte, _ASK)
+GET_EEPROM = Command(0x60, "GetEEPROM", EepromAddress, Byte, _ASK, _SHORT)
 BURST_BLOCK = Command(0x65, "BurstBlock", Byte, Burst, _ASK)
 
 START_EXPOSURE = Command(0x43, "StartExposure", StartExposure, Empty, _DO, _LONG)
 START_EXPOSURE_EX = Command(0x59, "StartExposureEx", StartExposureEx, Empty, _DO, _LONG)
-ABORT_EXPOSURE = Command(0x44, "AbortExposure", Abort, Empty, _DO)
+ABORT_EXPOSURE = Command(0x44, "AbortExposure", Abort, Empty, _SET)
 TRANSFER_IMAGE = Command(0x45, "TransferImage", Empty, Empty, _DO, data_follows=True)
 GET_AUTO_ZERO = Command(0x4E, "GetAutoZero", Empty, AutoZero, _DO, data_follows=True)
-SET_HSR_MODE = Command(0x5E, "SetHSRMode", Flag, Empty, _DO)
+SET_HSR_MODE = Command(0x5E, "SetHSRMode", Flag, Empty, _SET)
 HSR_EXPOSURE = Command(0x5F, "HSRExposure", StartExposureEx, AutoZero, _DO, data_follows=True)
 GET_LAST_EXPOSURE_TIME = Command(0x54, "GetLastExposureTime", Empty, ExposureTime, _ASK)
 CAN_ABORT_EXPOSURE = Command(0x55, "CanAbortExposure", Empty, Flag, _ASK)
 CAN_STOP_EXPOSURE = Command(0x56, "CanStopExposure", Empty, Flag, _ASK)
-BASIC_HW_TRIGGER = Command(0x71, "BasicHWTrigger", Trigger, Empty, _DO)
+BASIC_HW_TRIGGER = Command(0x71, "BasicHWTrigger", Trigger, Empty, _SET)
 
-SET_TEMPERATURE = Command(0x46, "SetTemperature", SetTemperature, Empty, _DO)
+SET_TEMPERATURE = Command(0x46, "SetTemperature", SetTemperature, Empty, _SET)
 GET_TEMPERATURE = Command(0x47, "GetTemperature", Empty, Temperature, _ASK)
 GET_TEMPERATURE_EX = Command(0x5B, "GetTemperatureEx", Empty, TemperatureEx, _ASK)
 GET_SET_POINT = Command(0x51, "GetSetPoint", Empty, SetPoint, _ASK)
 
 SET_FILTER_WHEEL = Command(0x4A, "SetFilterWheel", Byte, Empty, _DO, _LONG)
 GET_FILTER_POSITION = Command(0x57, "GetFilterPosition", Empty, Byte, _ASK)
-SET_FILTER_TRIM = Command(0x5A, "SetFilterTrim", Trim, Empty, _DO)
+SET_FILTER_TRIM = Command(0x5A, "SetFilterTrim", Trim, Empty, _SET)
 
 ACTIVATE_RELAY = Command(0x48, "ActivateRelay", Relays, Empty, _DO)
 IS_RELAY_DONE = Command(0x49, "IsRelayDone", Empty, Flag, _ASK)
-ABORT_RELAYS = Command(0x53, "AbortRelays", Empty, Empty, _DO)
+ABORT_RELAYS = Command(0x53, "AbortRelays", Empty, Empty, _SET)
 
 GET_DEFAULT_SETTINGS = Command(0x4C, "GetDefaultAdvDetails", Empty, DefaultSettings, _ASK)
-SET_SETTINGS = Command(0x4D, "SetAdvSettings", Settings, Empty, _DO)
-SET_ALT_MODE = Command(0x4F, "SetAltMode1", AltModes, Empty, _DO)
+SET_SETTINGS = Command(0x4D, "SetAdvSettings", Settings, Empty, _SET)
+SET_ALT_MODE = Command(0x4F, "SetAltMode1", AltModes, Empty, _SET)
 GET_ALT_MODE = Command(0x50, "GetAltMode1", Empty, AltModes, _ASK)
-SET_SHUTTER = Command(0x52, "SetShutter", Flag, Empty, _DO)
+SET_SHUTTER = Command(0x52, "SetShutter", Flag, Empty, _SET)
 GET_SHUTTER_STATE = Command(0x6A, "GetShutterState", Empty, Byte, _ASK)
 
 COMMANDS: dict[int, Command[Any, Any]] = {
@@ -582,24 +625,35 @@ def packet_length(header: bytes) -> int:
     return HEADER_BYTES + header[1]
 
 
-def decode_answer(command: Command[Q, R], packet: bytes) -> R:
-    """What the camera said.
+def split_answer(command: Command[Q, R], packet: bytes, request: Q | None = None) -> Parts:
+    """The parts of an answer, whatever its device error.
 
-    Raises `ProtocolError` for an answer to something else or of the wrong length, and `Refused` when the
-    camera set its device error.
+    Raises `ProtocolError`, which names the bytes, for an answer to something else, and for one that is too
+    short for its layout. `request` is what was asked; only BurstBlock's answer depends on it.
     """
     if len(packet) < HEADER_BYTES or len(packet) != packet_length(packet):
         raise ProtocolError(f"{command.name}: answer cut short ({packet.hex()})")
     if packet[0] != command.code:
         raise ProtocolError(
-            f"{command.name}: the camera answered command {packet[0]:#04x} instead of {command.code:#04x}"
+            f"{command.name}: the camera answered command {packet[0]:#04x} instead of {command.code:#04x} "
+            f"({packet.hex()})"
         )
-    payload = packet[HEADER_BYTES:]
-    if not payload:
-        raise ProtocolError(f"{command.name}: an answer without a device error byte")
-    if payload[-1] != 0:
-        raise Refused(command.name, payload[-1])
-    return command.response.unpack(payload[:-1])
+    try:
+        return command.response.split(packet[HEADER_BYTES:], request)
+    except ProtocolError as error:
+        raise ProtocolError(f"{command.name}: {error} ({packet.hex()})") from None
+
+
+def read_parts(command: Command[Q, R], parts: Parts) -> R:
+    """The fields of an answer. Raises `Refused` when the camera set its device error."""
+    if parts.error != 0:
+        raise Refused(command.name, parts.error)
+    return command.response.unpack(parts.fields)
+
+
+def decode_answer(command: Command[Q, R], packet: bytes, request: Q | None = None) -> R:
+    """The fields of an answer. Raises what `split_answer` and `read_parts` raise."""
+    return read_parts(command, split_answer(command, packet, request))
 
 
 def decode_request(packet: bytes) -> tuple[Command[Any, Any], Payload]:
@@ -609,4 +663,7 @@ def decode_request(packet: bytes) -> tuple[Command[Any, Any], Payload]:
     command = COMMANDS.get(packet[0])
     if command is None:
         raise ProtocolError(f"no command has the code {packet[0]:#04x}")
-    return command, cast(Payload, command.request.unpack(packet[HEADER_BYTES:]))
+    payload = packet[HEADER_BYTES:]
+    if len(payload) != command.request.size():
+        raise ProtocolError(f"{command.name} has {len(payload)} payload bytes ({packet.hex()})")
+    return command, cast(Payload, command.request.unpack(payload))

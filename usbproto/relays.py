@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import Enum
 
 from usbproto import packets as p
@@ -46,8 +47,15 @@ class Relays:
         if not self.done():
             self.stop()
         x, y = direction.value
-        self._link.exchange(p.ACTIVATE_RELAY, p.Relays(x * length, y * length))
+        end = time.monotonic() + length * RELAY_UNIT
+        self._link.order(p.ACTIVATE_RELAY, p.Relays(x * length, y * length), lambda: self._runs(end))
         return length * RELAY_UNIT
+
+    def _runs(self, end: float) -> bool | None:
+        """Whether the pulse that would end at `end` at the earliest was started; None when it may be over."""
+        if not self.done():
+            return True
+        return False if time.monotonic() < end else None
 
     def done(self) -> bool:
         """Whether no pulse is running."""

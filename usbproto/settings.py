@@ -7,7 +7,7 @@ The camera cannot be asked for its settings, so they are always sent as a whole 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 
 from usbproto import models
 from usbproto import packets as p
@@ -93,6 +93,23 @@ def default_settings(d: p.DefaultSettings) -> p.Settings:
     )
 
 
+_LISTED: dict[str, type[IntEnum]] = {
+    "fan": p.Fan,
+    "gain": p.Gain,
+    "shutter_priority": p.ShutterPriority,
+    "anti_blooming": p.AntiBlooming,
+    "flush": p.Flush,
+}
+
+
+def unlisted(settings: p.Settings) -> dict[str, int]:
+    """The settings whose values no list names, by their names in words."""
+    values = {name: int(getattr(settings, name)) for name in _LISTED}
+    return {
+        name.replace("_", " "): value for name, value in values.items() if value not in set(_LISTED[name])
+    }
+
+
 class AltModes:
     """Modes that the camera forgets when it is switched off (AltMode1 bits)."""
 
@@ -105,9 +122,12 @@ class AltModes:
         return self._link.exchange(p.GET_ALT_MODE, p.Empty()).bits
 
     def manual_shutter(self, on: bool) -> None:
-        """Takes the mechanical shutter out of the exposures' control, or gives it back."""
+        """Takes the mechanical shutter out of the exposures' control, or gives it back closed (section 8)."""
         self._require(self._available.manual_shutter, "no mechanical shutter")
-        self._switch(p.AltMode.MANUAL_SHUTTER, on)
+        bits = self.read()
+        if not on and bits & (p.AltMode.MANUAL_SHUTTER | _SHUTTER_ORDERS):
+            self.move_shutter(False)
+        self._switch(bits, p.AltMode.MANUAL_SHUTTER, on)
 
     def move_shutter(self, open_it: bool) -> None:
         """Opens or closes the shutter in manual mode."""
@@ -117,15 +137,15 @@ class AltModes:
     def shutter_output(self, on: bool) -> None:
         """Lets the guide port's "up" output follow the shutter; there is no guiding north meanwhile."""
         self._require(self._available.shutter_output, "no guide port")
-        self._switch(p.AltMode.SHUTTER_OUTPUT, on)
+        self._switch(self.read(), p.AltMode.SHUTTER_OUTPUT, on)
 
     def host_timed(self, on: bool) -> None:
         """Exposures without a flush before, so that the next begins while an image transfers."""
         self._require(self._available.host_timed, "no host-timed exposures (interline sensors have them)")
-        self._switch(p.AltMode.HOST_TIMED, on)
+        self._switch(self.read(), p.AltMode.HOST_TIMED, on)
 
-    def _switch(self, bit: p.AltMode, on: bool) -> None:
-        bits = self.read()
+    def _switch(self, bits: p.AltMode, bit: p.AltMode, on: bool) -> None:
+        """Switches one of the `bits` that the camera has."""
         if bits & _SHUTTER_ORDERS:
             # The camera keeps the last order in place of the mode: written back, it would be obeyed again.
             bits = bits & ~_SHUTTER_ORDERS | p.AltMode.MANUAL_SHUTTER

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """How fast, and how carefully, the host talks to a camera. Pure.
 
-`FAST` is what was measured to be best with the chips' data sheets in hand. `VENDOR` is as slow and as careful as
-the vendor's library (wire protocol, sections 1.1 and 2), for a camera, a hub or a cable that does not stand more.
+`FAST` is what was measured to be best with the chips' data sheets in hand. `VENDOR` is as slow and as careful
+as the vendor's library (wire protocol, sections 1.1 and 2), for a camera, a hub or a cable that does not
+stand more.
 """
 
 from __future__ import annotations

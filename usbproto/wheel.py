@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from usbproto import packets as p
-from usbproto.errors import BadArgument, NotSupported, TimedOut
+from usbproto.capabilities import probe_trims
+from usbproto.errors import BadArgument, NotSupported
 from usbproto.link import Link
 
 TRIM_RANGE = 32_767  # steps, either sign: what the field holds
@@ -36,7 +37,13 @@ class FilterWheel:
         if self._trims:
             # Also a trim of 0: the camera keeps the one before.
             self._link.exchange(p.SET_FILTER_TRIM, p.Trim(trim))
-        self._link.exchange(p.SET_FILTER_WHEEL, p.Byte(position), phase="starting the filter wheel")
+        self._link.order(
+            p.SET_FILTER_WHEEL,
+            p.Byte(position),
+            lambda: self.moving() or self.position() == position,
+            phase="starting the filter wheel",
+            patient=True,  # it is answered when the wheel is there
+        )
 
     def moving(self) -> bool:
         """Whether the wheel is still on its way."""
@@ -45,10 +52,5 @@ class FilterWheel:
     def has_trims(self) -> bool:
         """Whether the firmware knows trims. The first call asks, and takes a second where it does not."""
         if self._trims is None:
-            try:
-                self._link.exchange(p.SET_FILTER_TRIM, p.Trim(0), seconds=p.ReplyTime.SHORT.value)
-            except TimedOut:
-                self._trims = False
-            else:
-                self._trims = True
+            self._trims = probe_trims(self._link)
         return self._trims

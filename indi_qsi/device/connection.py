@@ -17,10 +17,20 @@ from typing import TYPE_CHECKING, Protocol
 from indi_qsi.device.subject import MAIN_CONTROL, explain
 from indi_qsi.device.worker import CameraThread, Job
 from indi_qsi.properties import Level, Permission, Request, Rule, State, SwitchElement, SwitchVector
-from usbproto.errors import Disconnected, LinkError, NoCamera, QsiError, Refused, TimedOut
+from usbproto.errors import (
+    AccessError,
+    Disconnected,
+    Interrupted,
+    LinkError,
+    NoCamera,
+    QsiError,
+    Refused,
+    TimedOut,
+)
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
+    from usbproto.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +43,12 @@ NOT_CONNECTED = NoCamera("The camera is not connected", "Connect it first")
 
 class Host(Protocol):
     """What the device does as the camera comes and goes. All in the camera thread."""
+
+    def session(self) -> Session:
+        """What a new connection with the camera is to go by, and to report to."""
+
+    def open(self, session: Session) -> Camera:
+        """Opens the camera of this device; takes a minute at most. Raises `QsiError`s."""
 
     def came(self, camera: Camera) -> None:
         """The camera is open: read what clients are to be told. May raise `QsiError`s."""
@@ -54,13 +70,14 @@ class Host(Protocol):
 
 
 class Connection:
-    """`opener` opens the camera of this device; it may take some seconds and raises `QsiError`s."""
+    """See the module."""
 
-    def __init__(self, thread: CameraThread, opener: Callable[[], Camera], host: Host) -> None:
+    def __init__(self, thread: CameraThread, host: Host) -> None:
         self._thread = thread
-        self._opener = opener
         self._host = host
         self._camera: Camera | None = None
+        self._session: Session | None = None  # of the last attempt to open a camera
+        self._opening: Session | None = None  # the same, while it goes on
         self._wanted = False
         self._lost = False  # the camera is waited for
         self._attempts = 0
@@ -89,6 +106,8 @@ class Connection:
     def request(self, connect: bool) -> None:
         """Asks for a connected camera, or for none. Any thread; does not wait."""
         self._wanted = connect
+        if not connect:
+            self.stop_opening()
         settled = self.vector.state is not State.BUSY and not self._lost
         if settled and self._wanted == self.vector[CONNECT]:
             self.vector.set(state=State.OK if self._wanted else State.IDLE)
@@ -96,6 +115,12 @@ class Connection:
         # The switches stay as they are until it is true.
         self.vector.set(state=State.BUSY)
         self._thread.post_always(self._fulfil)
+
+    def stop_opening(self) -> None:
+        """Has an attempt to open the camera end soon, however long it would wait. Any thread."""
+        session = self._opening
+        if session is not None:
+            session.stop.request()
 
     def _fulfil(self) -> None:
         """Makes true what was wanted last; requests may have come faster than the camera answers."""
@@ -113,11 +138,18 @@ class Connection:
     def _open(self) -> None:
         try:
             camera = self._opened(self._host.came)
+        except Interrupted:
+            self._host.went()
+            if not self._wanted:
+                self.vector.select(
+                    DISCONNECT, state=State.IDLE, message="Connecting was stopped, as requested"
+                )
+            return
         except Exception as error:
             log.info("connecting failed", exc_info=error)
             self._wanted = False
             self._host.went()
-            self.vector.select(DISCONNECT, state=State.ALERT, message=explain(error), level=Level.ERROR)
+            self.vector.select(DISCONNECT, state=State.ALERT, message=self._failure(error), level=Level.ERROR)
             return
         self._tell_connected(camera)
         try:
@@ -129,20 +161,33 @@ class Connection:
 
     def _opened(self, greet: Callable[[Camera], None]) -> Camera:
         """Opens a camera and has it greeted; if that fails the camera is let go again."""
-        camera = self._opener()
-        self._thread.resume()
+        session = self._opening = self._session = self._host.session()
         try:
-            greet(camera)
-        except BaseException:
-            self._thread.suspend(NOT_CONNECTED)
-            camera.close()
-            raise
+            if not self._wanted:  # asked for before there was anything to stop
+                raise Interrupted
+            camera = self._host.open(session)
+            self._thread.resume()
+            try:
+                greet(camera)
+                session.stop.check()  # a subject may have taken it for a failure of its own
+            except BaseException:
+                self._thread.suspend(NOT_CONNECTED)
+                camera.close()
+                raise
+        finally:
+            self._opening = None
         self._camera = camera
         return camera
 
+    def _failure(self, error: Exception) -> str:
+        """Why the camera could not be opened. Of one that could not be claimed there are no exchanges."""
+        if self._session is not None and not isinstance(error, AccessError):
+            self._session.failed("connect", explain(error))
+        return explain(error)
+
     def _tell_connected(self, camera: Camera) -> None:
         who = camera.identity
-        message = f"QSI {who.model}, serial {who.serial}, firmware {who.firmware}"
+        message = f"QSI {who.model}, serial {who.serial}, firmware {who.firmware or 'unknown'}"
         self.vector.select(CONNECT, state=State.OK, message=message)
 
     def _close(self, state: State = State.IDLE, reason: str | None = None) -> None:
@@ -153,13 +198,14 @@ class Connection:
         self._host.went()
 
     def _lose(self, error: LinkError) -> None:
-        """The camera left by itself, or stopped to answer: it is waited for."""
+        """The camera left by itself, or stopped answering: it is waited for."""
         camera, self._camera = self._camera, None
         assert camera is not None
         self._lost = True
         self._attempts = 0
         self._obstacle = ""
         self._thread.suspend(Disconnected("The camera is away", "It is used again as soon as it is back"))
+        camera.session.failed("lost", explain(error))
         camera.close()
         self._host.lost()
         self.vector.select(
@@ -183,6 +229,8 @@ class Connection:
             return
         try:
             camera = self._opened(self._host.back)
+        except Interrupted:
+            return  # `_fulfil` is on its way
         except Exception as error:
             log.info("the camera is not back yet: %s", error)
             reason = explain(error)
@@ -190,7 +238,9 @@ class Connection:
             news = not isinstance(error, NoCamera | Disconnected) and reason != self._obstacle
             if news or self.vector.state is State.BUSY:  # Busy: a client asked for it
                 self._obstacle = reason
-                self.vector.select(DISCONNECT, state=State.ALERT, message=reason, level=Level.ERROR)
+                self.vector.select(
+                    DISCONNECT, state=State.ALERT, message=self._failure(error), level=Level.ERROR
+                )
             self._retry_later()
             return
         self._lost = False

@@ -32,7 +32,8 @@ from indi_qsi.properties import (
 from usbproto.errors import Disconnected, ProtocolError, QsiError, Refused, TimedOut
 
 if TYPE_CHECKING:
-    from usbproto.camera import Camera, Temperatures
+    from usbproto.camera import Camera
+    from usbproto.thermometer import Temperatures
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,6 @@ MAX_POLL_INTERVAL = 2.0  # s; clients that wait for a temperature expect news at
 RAMP_INTERVAL = 2.0  # s
 # Nothing on a telescope is outside; a reading that is, is noise on the link.
 PLAUSIBLE = (-100.0, 100.0)  # degC
-MAX_POWER = 100.5  # per cent; rounding included
 BAD_READINGS = 3  # in a row make the temperature unknown
 BLOCKED_POLL = 0.2  # s between looks whether the camera may be told something again
 ON, OFF = "COOLER_ON", "COOLER_OFF"
@@ -61,8 +61,8 @@ class CoolerSubject(Subject):
 
     `measured` is told every reading, `refused` every device error that came instead of one, `keep` every
     vector that a client has changed for good, `unknown` that there was no reading for so long that the last
-    one says nothing. `blocked` tells that the camera may be asked for temperatures, but told nothing (it
-    waits for a trigger).
+    one says nothing. `blocked` reports that the camera may be asked for temperatures, but told nothing (it
+    waits for a trigger), and `reading_out` that it should not even be asked.
     """
 
     def __init__(
@@ -73,7 +73,8 @@ class CoolerSubject(Subject):
         refused: Callable[[Refused], None],
         keep: Callable[[Vector[Any]], None],
         unknown: Callable[[], None],
-        blocked: Callable[[], bool] = lambda: False,
+        blocked: Callable[[], bool],
+        reading_out: Callable[[], bool],
     ) -> None:
         self._thread = thread
         self._polling = polling
@@ -82,6 +83,7 @@ class CoolerSubject(Subject):
         self._keep = keep
         self._unknown = unknown
         self._blocked = blocked
+        self._reading_out = reading_out
         self._camera: Camera | None = None
         self._target: float | None = None  # where to; None: not cooling
         self._programmed = 0.0  # the set point that the camera has; on a ramp it is on its way
@@ -185,9 +187,15 @@ class CoolerSubject(Subject):
         self.temperature.set_limits(VALUE, minimum=low, maximum=high)
         try:
             temperatures = self._measure(camera)
-        except Refused as error:
-            # The camera is too warm, or its supply is bad: it works, and the polling will tell.
-            self._complaint = error
+        except Disconnected:
+            raise
+        except QsiError as error:
+            # The camera is too warm, or its supply is bad, or this one reading is: it works, and the polling
+            # goes on.
+            self._complaint = error if isinstance(error, Refused) else None
+            camera.session.odd(
+                "first temperature", f"{error}: the temperature is unknown until the next reading"
+            )
             self._show_unknown()
             return
         self._take_over(camera, temperatures)
@@ -197,7 +205,9 @@ class CoolerSubject(Subject):
         """A cooler that was left running goes on as it was."""
         if self._regulated and temperatures.cooling:
             self._warming = temperatures.warming_up
-            self._target = None if self._warming else camera.set_point()
+            self._target = None
+            if not self._warming:
+                self._target = camera.optional("the set point", camera.set_point, None)
         self._programmed = self._target or 0.0
 
     def started(self) -> None:
@@ -259,12 +269,16 @@ class CoolerSubject(Subject):
         """Raises `ProtocolError` for a reading that cannot be true."""
         measured = camera.temperatures()
         low, high = PLAUSIBLE
-        if not (low <= measured.ccd <= high and 0 <= measured.power <= MAX_POWER):
-            raise ProtocolError(f"{measured.ccd:g} °C at {measured.power:g} % power is not believed")
+        if not low <= measured.ccd <= high:
+            raise ProtocolError(f"implausible reading: {measured.ccd:g} °C")
         return measured
 
     def _poll(self) -> None:
         if self._camera is None:
+            return
+        if self._reading_out():
+            self.repeat()
+            self._thread.post(Priority.POLL, self._poll, delay=BLOCKED_POLL, failed=self._poll_failed)
             return
         measured = self._measure(self._camera)
         self._bad = 0
@@ -343,8 +357,9 @@ class CoolerSubject(Subject):
                 self.cooler.show({ON: True}, state=State.BUSY if self._warming else State.OK)
             else:
                 self.cooler.show({OFF: True}, state=State.IDLE)
-        power_state = State.OK if measured.cooling else State.IDLE
-        self.power.show({"CCD_COOLER_VALUE": min(measured.power, 100.0)}, state=power_state)
+        # A power that the camera does not give is not shown as if it were one: Idle, with the last value.
+        known = {} if measured.power is None else {"CCD_COOLER_VALUE": measured.power}
+        self.power.show(known, state=State.OK if known and measured.cooling else State.IDLE)
 
     # --- cooling and warming, in the camera thread ---
 
@@ -484,7 +499,7 @@ class CoolerSubject(Subject):
         def step() -> None:
             if self._camera is None:
                 return
-            if self._blocked():
+            if self._blocked() or self._reading_out():
                 self._post(work, vector, BLOCKED_POLL)
             else:
                 work()

@@ -18,6 +18,7 @@ from indi_qsi.device.filters import FilterSubject
 from indi_qsi.device.geometry import GeometrySubject
 from indi_qsi.device.guider import NORTH_SOUTH, GuidePort, GuiderSubject
 from indi_qsi.device.guider_device import GuiderDevice, guider_switch
+from indi_qsi.device.link_timing import LinkTimingSubject
 from indi_qsi.device.mask import MaskSubject
 from indi_qsi.device.memory import Memory
 from indi_qsi.device.panel import PanelSubject
@@ -38,8 +39,10 @@ from usbproto.errors import QsiError, Refused
 
 if TYPE_CHECKING:
     from indi_qsi.device.plate import Plate
-    from usbproto.camera import Camera, Image, Temperatures
+    from usbproto.camera import Camera, Image
     from usbproto.frames import Geometry
+    from usbproto.session import Session
+    from usbproto.thermometer import Temperatures
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +66,7 @@ class QsiDevice:
         self._device = Device(name, hub)
         self._config = Config(name)
         self._polling = housekeeping.polling_period()
-        self._connection = Connection(self._thread, source.open, self)
+        self._connection = Connection(self._thread, self)
         memory = Memory(self._config.path.parent)
         self._geometry = GeometrySubject()
         self._status = StatusSubject()
@@ -73,6 +76,9 @@ class QsiDevice:
             self._thread, memory, lambda: self._exposure.running, self._exposure.show_limits
         )
         self._filters = FilterSubject(self._thread, memory, lambda: self._exposure.running, self._trouble)
+        self._timing = LinkTimingSubject(
+            self._thread, memory, lambda: self._exposure.running, self._device.message
+        )
         self._cooler = CoolerSubject(
             self._thread,
             self._polling,
@@ -81,6 +87,7 @@ class QsiDevice:
             self._keep,
             self._status.unknown,
             lambda: self._exposure.waiting_for_trigger,
+            lambda: self._exposure.reading_out,
         )
         self._guide_port = GuidePort(
             self._thread,
@@ -108,6 +115,7 @@ class QsiDevice:
             self._panel,
             self._filters,
             MaskSubject(memory),
+            self._timing,
         )
         self._camera: Camera | None = None
         self._info = housekeeping.driver_info(FACTORY_NAME, EXECUTABLE)
@@ -138,6 +146,7 @@ class QsiDevice:
 
     def close(self) -> None:
         """Ends exposure and threads, and lets the camera go; the cooler stays as it is."""
+        self._connection.stop_opening()
         self._thread.stop(self._connection.release)
         self._guide_port.close("The driver ends")
         self._delivery.stop()
@@ -187,6 +196,24 @@ class QsiDevice:
         return f"QSI {camera.identity.model} {self.serial}: {temperature}{self._phase.phase.value.lower()}"
 
     # --- the camera comes and goes; in the camera thread ---
+
+    def session(self) -> Session:
+        from usbproto.session import Session
+
+        session = Session(flight=self.source.flight)
+
+        def progress(text: str) -> None:
+            self._thread.beat()
+            self._device.message(text)
+
+        session.progress = progress
+        session.alive = self._thread.beat
+        session.slowed = self._timing.slowed
+        session.keep = self.source.keep
+        return session
+
+    def open(self, session: Session) -> Camera:
+        return self.source.open(session, self._timing.of)
 
     def came(self, camera: Camera) -> None:
         self._opened(self, camera.usb_serial)

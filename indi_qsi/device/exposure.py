@@ -56,8 +56,10 @@ TRIGGER_INTERVAL = 0.05  # s between questions whether the trigger came
 TRIGGER_LIMIT = 4 * 3600.0  # s; nobody waits longer than the longest exposure
 BACKLOG_INTERVAL = 0.02  # s between looks whether the pictures before are on their way
 WHEEL_INTERVAL = 0.1  # s between looks whether the filter wheel has stopped
-# The slowest readout (9 million pixels at 800 kHz) takes 12 s; a camera that needs five times that is stuck.
+# The slowest readout (9 million pixels at 800 kHz) takes 12 s; one of five times that is stuck.
 READOUT_LIMIT = 60.0  # s
+# s before the end of an exposure by our clock: by the camera's, its readout may have begun.
+QUIET_BEFORE = 0.2
 PREPARE_LIMIT = 15.0  # s for the directory of local files; a disk that sleeps takes some seconds to wake up
 NO_TRIGGER = "TRIGGER_OFF"
 
@@ -167,6 +169,13 @@ class ExposureSubject(Subject):
     def waiting_for_trigger(self) -> bool:
         """Whether the camera waits for a trigger and may be sent next to nothing."""
         return self._phase.phase is Phase.WAITING
+
+    @property
+    def reading_out(self) -> bool:
+        """Whether the sensor is read out, or soon is: other commands may disturb it (section 8)."""
+        run, phase = self._run, self._phase.phase
+        soon = phase is Phase.EXPOSING and run is not None and run.remaining < QUIET_BEFORE
+        return soon or phase is Phase.READING
 
     # --- requests ---
 
@@ -283,7 +292,7 @@ class ExposureSubject(Subject):
                 if not _initialised(camera):
                     raise
                 camera.start_exposure(run.exposure)
-            self._open(run, camera)
+            self._open(run, camera, camera.started_at)
         else:
             try:
                 camera.start_exposure(run.exposure)
@@ -297,13 +306,15 @@ class ExposureSubject(Subject):
 
         state = camera.state().state
         self._check_trigger(state, camera)
-        if state == CameraState.WAITING_FOR_TRIGGER:
+        if state == CameraState.IDLE and not camera.left_idle:
+            self._post(run, self._wait_trigger, TRIGGER_INTERVAL)  # it is not armed yet
+        elif state == CameraState.WAITING_FOR_TRIGGER:
             self._enter(run, Phase.WAITING)
             if time.monotonic() > run.asked + TRIGGER_LIMIT:
                 raise TimedOut("the wait for the trigger", TRIGGER_LIMIT)
             self._post(run, self._wait_trigger, TRIGGER_INTERVAL)
         else:
-            self._open(run, camera)
+            self._open(run, camera, time.monotonic())
 
     @staticmethod
     def _check_trigger(state: int, camera: Camera) -> None:
@@ -314,8 +325,9 @@ class ExposureSubject(Subject):
             camera.set_trigger(TriggerMode.CLEAR_ERROR)
             raise ProtocolError("no trigger came in time", "Check the trigger's wiring and its edge")
 
-    def _open(self, run: Run, camera: Camera) -> None:
-        run.opened, run.opened_wall = time.monotonic(), time.time()
+    def _open(self, run: Run, camera: Camera, at: float) -> None:
+        """The shutter opened `at` (monotonic)."""
+        run.opened, run.opened_wall = at, time.time() - (time.monotonic() - at)
         self._around.opened(run)
         self._enter(run, Phase.EXPOSING)
         self._count_down(run, camera)
@@ -329,7 +341,8 @@ class ExposureSubject(Subject):
             self._post(run, self._count_down, min(COUNTDOWN, remaining))
         else:
             self._enter(run, Phase.READING)
-            known = self._readouts.sure(_readout(run, camera))
+            estimated = camera.session.timing.estimates
+            known = self._readouts.sure(_readout(run, camera)) if estimated else 0.0
             self._post(run, self._wait_ready, max(0.0, known - run.closed_for))
 
     def _wait_ready(self, run: Run, camera: Camera) -> None:
@@ -393,10 +406,16 @@ class ExposureSubject(Subject):
         with self._lock:
             if self._run is run:
                 self._phase.enter(phase)
+                if self._camera is not None:
+                    self._camera.session.flight.note("phase", phase.value)
 
     def _failed(self, run: Run, error: Exception) -> None:
         phase = self._phase.phase.value.lower()
-        self.fail(run, f"The exposure failed ({phase}): {explain(error)}")
+        reason = f"The exposure failed ({phase}): {explain(error)}"
+        camera = self._camera
+        if camera is not None and self._run is run:
+            camera.session.failed("exposure", reason)
+        self.fail(run, reason)
         if not isinstance(error, Disconnected):
             self._post_abort()  # the camera may still be exposing
 

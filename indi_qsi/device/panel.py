@@ -62,6 +62,7 @@ class PanelSubject(Subject):
         self._present: list[Choice] = []  # what this camera has
         self._vectors: dict[str, SwitchVector] = {}
         self._wanted: dict[str, str] = {}  # by vector, the element that was asked for last
+        self._unlisted: set[str] = set()  # vectors that cannot show what the camera reported
         self.role = SwitchVector(
             "CCD_ROLE",
             "Role",
@@ -163,34 +164,37 @@ class PanelSubject(Subject):
     def _end_modes(self, camera: Camera) -> None:
         """Switches off what the camera would go on with until it is switched off."""
         # Not asked of a camera of which no mode was ever used: old firmware may not know the question.
-        if not self._memory.get(self._serial, MODES_SECTION) or not camera.alt_modes.read():
-            return
-        has = camera.available
-        if has.manual_shutter:
-            camera.alt_modes.manual_shutter(False)
-        if has.shutter_output:
-            camera.alt_modes.shutter_output(False)
-        if has.host_timed:
-            camera.alt_modes.host_timed(False)
+        if self._memory.get(self._serial, MODES_SECTION):
+            camera.optional(
+                "ending the modes that a former program may have left", lambda: _end(camera), None
+            )
 
     def _restore(self, camera: Camera, role: str | None) -> None:
         """Brings the camera to what is kept for this role; its own defaults stand for the rest."""
         kept = self._memory.get(self._serial, _section(role))
         settings = camera.default_settings
+        self._unlisted.clear()
         for choice in self._present:
             if not choice.kept:
                 continue
-            element = kept.get(choice.vector)
-            if element not in [name for name, _ in choice.elements]:
+            element = str(kept.get(choice.vector))
+            chosen = element in [name for name, _ in choice.elements]
+            if not chosen:
                 element = _of_camera(choice, settings)
+                if not _lists(choice, settings):
+                    self._unlisted.add(choice.vector)
             self._vectors[choice.vector].select(element, state=State.IDLE)
-            if choice.field is not None:
-                settings = _with(settings, choice, element)
-            else:
+            if choice.vector == "Gain" and not chosen:
+                camera.default_gain()
+            elif choice.field is None:
                 ACTIONS[choice.vector](camera, element)
+            elif chosen:  # otherwise what the camera reported is sent back, whatever it is
+                settings = _with(settings, choice, element)
         settings = replace(settings, gain=camera.settings.gain)
         if settings != camera.settings:
-            camera.apply_settings(settings)
+            camera.optional(
+                "the settings that are kept for it", lambda: camera.apply_settings(settings), None
+            )
         self._applied(camera)
 
     # --- requests ---
@@ -199,7 +203,8 @@ class PanelSubject(Subject):
         vector = self._vectors[choice.vector]
         element = next(name for name, on in request.values.items() if on)
         self._wanted[choice.vector] = element
-        if vector[element] and vector.state not in (State.BUSY, State.ALERT):
+        settled = vector.state not in (State.BUSY, State.ALERT) and choice.vector not in self._unlisted
+        if vector[element] and settled:
             vector.set(state=State.OK)  # nothing to do
             return
         vector.set(state=State.BUSY)
@@ -219,6 +224,7 @@ class PanelSubject(Subject):
                 # Noted before: a program that is killed leaves the camera in this mode.
                 self._keep(MODES_SECTION, {"used": True})
             ACTIONS[choice.vector](self._camera, element)
+        self._unlisted.discard(choice.vector)
         if choice.vector == "CCD_SHUTTER":
             self._show_modes(self._camera)
         warning = None
@@ -271,6 +277,19 @@ class PanelSubject(Subject):
         return None
 
 
+def _end(camera: Camera) -> None:
+    """Switches off the modes that a camera goes on with."""
+    if not camera.alt_modes.read():
+        return
+    has = camera.available
+    if has.manual_shutter:
+        camera.alt_modes.manual_shutter(False)
+    if has.shutter_output:
+        camera.alt_modes.shutter_output(False)
+    if has.host_timed:
+        camera.alt_modes.host_timed(False)
+
+
 def _section(role: str | None) -> str:
     return f"settings {role}"
 
@@ -283,10 +302,17 @@ def _with(settings: Settings, choice: Choice, element: str) -> Settings:
     return replace(settings, **{choice.field: type(present)(choice.values[number])})
 
 
+def _lists(choice: Choice, settings: Settings) -> bool:
+    """Whether one of the choice's elements says what these settings do."""
+    if choice.vector == "Gain":
+        return settings.gain in (0, 1)
+    return choice.field is None or int(getattr(settings, choice.field)) in choice.values
+
+
 def _of_camera(choice: Choice, settings: Settings) -> str:
     """The element that says what these settings do."""
     if choice.vector == "Gain":
-        return "Low" if settings.gain else "High"
+        return "Low" if settings.gain == 1 else "High"
     if choice.field is None:
         return choice.elements[choice.default][0]
     value = int(getattr(settings, choice.field))

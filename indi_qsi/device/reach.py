@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from usbproto.camera import Temperatures
+    from usbproto.thermometer import Temperatures
 
 FULL_POWER = 99.5  # per cent
 # The Guide gives a cool-down 5 to 15 minutes, at full power almost to its end.
@@ -31,7 +31,7 @@ class Reach:
     def lost(self, measured: Temperatures, target: float) -> bool:
         distance = measured.ccd - target
         now = time.monotonic()
-        if measured.power < FULL_POWER or distance < NEAR:
+        if measured.power is None or measured.power < FULL_POWER or distance < NEAR:
             self._since = None
         elif self._since is None or self._distance - distance >= PROGRESS:
             self._since, self._distance = now, distance

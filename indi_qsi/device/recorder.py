@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from indi_qsi.device.header import CameraFacts
     from indi_qsi.device.run import Run
     from indi_qsi.fits import Card
-    from usbproto.camera import Camera, Image, Temperatures
+    from usbproto.camera import Camera, Image
+    from usbproto.thermometer import Temperatures
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +159,16 @@ def camera_facts(camera: Camera, bayer: tuple[int, int, str] | None) -> CameraFa
         pixel_width=details.pixel_width,
         pixel_height=details.pixel_height,
         electrons_per_adu=camera.electrons_per_adu,
-        gain_mode=settings.gain.name.capitalize() if camera.available.gain else None,
+        gain_mode=_gain_mode(settings.gain) if camera.available.gain else None,
         readout_mode=readout if camera.available.fast_readout else None,
         has_shutter=details.has_shutter,
         has_cooler=details.has_temperature_regulation,
         bayer=bayer,
     )
+
+
+def _gain_mode(gain: int) -> str:
+    """The gain's name; its number where no list names what the camera reported."""
+    from usbproto.packets import Gain
+
+    return Gain(gain).name.capitalize() if gain in set(Gain) else str(gain)

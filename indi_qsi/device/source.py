@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indi_qsi.bus import Bus
+from indi_qsi.version import VERSION
+from usbproto.flight import FlightRecorder
+from usbproto.flightfiles import FOLDER, FlightFiles
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
+    from usbproto.session import Session
+    from usbproto.timing import Timing
 
 CACHE_FILE = "qsi-capabilities.json"
 
 
 class CameraSource:
-    """Opens the camera of one device.
+    """Opens the camera of one device, and keeps what was said to it when that is worth keeping.
 
     `serial` binds it to a camera; None takes the first that is free, and is bound to that one from then on.
     """
@@ -24,6 +30,9 @@ class CameraSource:
         self._bus = bus
         self._cache = directory / CACHE_FILE
         self._simulated: Bus | None = None
+        self.flight = FlightRecorder()
+        self.flight.facts["driver"] = VERSION
+        self._flights = FlightFiles(directory / FOLDER)
         self.serial = serial
 
     @property
@@ -39,19 +48,25 @@ class CameraSource:
             self._simulated.close()
             self._simulated = None
 
-    def open(self) -> Camera:
-        """Opens it; may take some seconds. Raises `QsiError`s."""
-        from usbproto import discovery
+    def open(self, session: Session, timing: Callable[[str], Timing]) -> Camera:
+        """Opens it, mostly within a second; `timing` gives the one to use for a serial number.
+
+        Waits in it end when `session.stop` is requested. Raises `QsiError`s.
+        """
         from usbproto.capabilities import FileCache
 
         if self._simulated is not None:
-            return discovery.open_camera(backend=self._simulated.backend())
-        with self._bus.lock:
-            camera = discovery.open_camera(
-                self.serial, backend=self._bus.backend(), cache=FileCache(self._cache)
-            )
-            self._bus.opened(camera)
-            return camera
+            claimed, cache = self._simulated.claim(), None
+        else:
+            claimed, cache = self._bus.claim(self.serial), FileCache(self._cache)
+        self.flight.facts["series"] = claimed.series.name
+        session.timing = timing(claimed.serial)
+        return claimed.open(cache, session)
+
+    def keep(self, kind: str, reason: str) -> Path | None:
+        """Has what the flight recorder holds written to a file, and returns its path at once."""
+        return self._flights.save(self.flight, kind, reason)
 
     def close(self) -> None:
         self.simulate = False
+        self._flights.close()

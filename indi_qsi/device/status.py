@@ -22,7 +22,8 @@ from indi_qsi.properties import (
 from usbproto.errors import Refused
 
 if TYPE_CHECKING:
-    from usbproto.camera import Camera, Temperatures
+    from usbproto.camera import Camera
+    from usbproto.thermometer import Temperatures
 
 # Device error -> light. The first four end by themselves, the last two with the camera's next power-up.
 ALARMS = {

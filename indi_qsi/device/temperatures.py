@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from usbproto.camera import Temperatures
+    from usbproto.thermometer import Temperatures
 
 INTERVAL = 1.0  # s between samples; the temperature of a piece of silicon on a cold finger is not faster
 # The middle of the longest exposure of any model (4 h) is two hours ago when its picture is there.
@@ -21,11 +21,14 @@ FRESH = 60.0  # s
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`at` s on the monotonic clock; degC; `power` per cent; `set_point` None while the cooler is off."""
+    """`at` s on the monotonic clock; degC; `power` per cent, None where it is unknown.
+
+    `set_point` is None while the cooler is off.
+    """
 
     at: float
     ccd: float
-    power: float
+    power: float | None
     set_point: float | None
 
 
@@ -60,6 +63,10 @@ class TemperatureHistory:
         return Sample(
             when,
             one.ccd + share * (other.ccd - one.ccd),
-            one.power + share * (other.power - one.power),
+            _between(one.power, other.power, share),
             one.set_point,
         )
+
+
+def _between(one: float | None, other: float | None, share: float) -> float | None:
+    return None if one is None or other is None else one + share * (other - one)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import latency, limits, start
+from tests.bench import latency, limits, start, timings
 from tests.bench.frames import Cost, measure_wire
 from tests.bench.report import Figure, median, table
 from tests.bench.rig import FRAME, camera
@@ -79,6 +79,11 @@ def _wire(directory: Path, times: int) -> list[Figure]:
         return measure_wire(directory / "wire", one, FAST_RATE, times)
 
 
+def _timings(directory: Path, times: int) -> list[Figure]:
+    with camera(directory / "camera", "683wsg", *READOUT) as one:
+        return timings.measure_timings(directory / "timings", one, times)
+
+
 def _start(directory: Path, times: int) -> list[Figure]:
     with camera(directory / "camera") as one:
         return start.measure_start(directory / "start", one.environ, 2 * times)
@@ -120,6 +125,7 @@ PARTS: dict[str, Callable[[Path, int], list[Figure] | tuple[list[Figure], Cost]]
     "echo": _echo,
     "guide": _guide,
     "slow": _slow,
+    "timings": _timings,
 }
 
 

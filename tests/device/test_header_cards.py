@@ -16,9 +16,9 @@ from indi_qsi.device.snooping import Position, Surroundings
 from indi_qsi.device.temperatures import SAMPLES, TemperatureHistory
 from indi_qsi.fits import Card
 from tests.device.test_header_fits import header_of
-from usbproto.camera import Temperatures
 from usbproto.frames import Geometry, ZeroAdjustment
 from usbproto.packets import CoolerState
+from usbproto.thermometer import Temperatures
 
 CAMERA = CameraFacts(
     model="683wsg",

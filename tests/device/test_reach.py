@@ -7,9 +7,9 @@ import pytest
 
 from indi_qsi.device import reach as module
 from indi_qsi.device.reach import PATIENCE, Reach
-from usbproto.camera import Temperatures
 from usbproto.packets import CoolerState
 from usbproto.simulator.cooler import Cooler, Environment
+from usbproto.thermometer import Temperatures
 
 
 class Clock:

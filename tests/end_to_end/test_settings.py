@@ -14,8 +14,8 @@ import pytest
 from tests.support.indi import eventually, values
 from tests.support.rig import Server, Sim, stand_alone
 from tests.support.workbench import Observer, connected, happened, wait_event
-from usbproto.capabilities import Capabilities, FileCache
-from usbproto.packets import AltMode, Features, TriggerMode
+from usbproto.capabilities import AGREED, NOTHING, FileCache, Learnt
+from usbproto.packets import AltMode, TriggerMode
 
 EVERYWHERE = {"CCD_ROLE", "Fan", "CCD_FLUSH", "STATUS_LED", "BEEPER", "AUTO_ZERO", "SHUTTER_OUTPUT"}
 
@@ -51,9 +51,9 @@ def settings(sim: Sim) -> dict[str, Any]:
 def known(sim: Sim, directory: Path) -> None:
     """The driver had this camera before: to find out what a 500 cannot do takes seconds."""
     if sim.camera.model.name.startswith("5"):
-        nothing = Capabilities(Features(), temperature_ex=False, exposure_ex=False)
         cache = FileCache(directory / "home" / ".indi" / "qsi-capabilities.json")
-        cache.put(f"{sim.camera.serial} {sim.camera.hardware.firmware}", nothing)
+        missed = dict.fromkeys(("features", "temperature_ex", "exposure_ex"), AGREED)
+        cache.put(sim.camera.serial, sim.camera.hardware.firmware, Learnt(NOTHING, missed))
 
 
 def shown(client: Observer, vector: str) -> str:

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,11 +27,11 @@ from indi_qsi.properties.ports import BlobItem
 from indi_qsi.wire.messages import BlobPolicy, Problem
 from indi_qsi.wire.parser import Parser
 from tests.support.rig import opened
+from tests.support.timeline import OwnTimeline
 from usbproto.frames import adjust_zero, zero_adjustment
 from usbproto.packets import CameraState
 from usbproto.simulator.backend import SimulatorBackend
 from usbproto.simulator.camera import SimulatedCamera
-from usbproto.simulator.timeline import Event, RealTimeline
 
 DEVICE = "QSI CCD"
 FRAME = (160, 100)  # pixels: enough for a transfer with a beginning, a middle and an end
@@ -41,26 +41,6 @@ READOUT = 1.0  # s
 PATIENCE = 300.0
 
 T = TypeVar("T")
-
-
-class Timeline:
-    """Time that runs by itself. It is not of the kind that makes the camera compute in another thread."""
-
-    def __init__(self) -> None:
-        self._real = RealTimeline()
-        self.lock = self._real.lock
-
-    def now(self) -> float:
-        return self._real.now()
-
-    def at(self, when: float, callback: Callable[[], None]) -> Event:
-        return self._real.at(when, callback)
-
-    def after(self, delay: float, callback: Callable[[], None]) -> Event:
-        return self._real.after(delay, callback)
-
-    def close(self) -> None:
-        self._real.close()
 
 
 class Client:
@@ -170,14 +150,21 @@ class Client:
 class Rig:
     """`close` ends everything that was started."""
 
-    def __init__(self, directory: Path, model: str = "683wsg") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        model: str = "683wsg",
+        strange: Sequence[str] = (),
+        rate: float | None = RATE,
+    ) -> None:
         self.happened: list[tuple[str, Mapping[str, Any]]] = []
-        self.timeline = Timeline()
+        self.timeline = OwnTimeline()
         self.camera = SimulatedCamera(
             model,
             timeline=self.timeline,
             readout=READOUT,
-            rate=RATE,
+            rate=rate,
+            strange=strange,
             listener=lambda name, facts: self.happened.append((name, dict(facts))),
         )
         self.serial_string = self.camera.device._zero.strings.copy()

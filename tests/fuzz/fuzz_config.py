@@ -17,11 +17,11 @@ from indi_qsi.properties.elements import TEXT_LENGTH
 from indi_qsi.wire import limits, writer
 from indi_qsi.wire.messages import Kind, NewVector
 from usbproto import packets as p
-from usbproto.capabilities import Capabilities, FileCache
+from usbproto.capabilities import Capabilities, FileCache, Learnt
 
 _SAVED = NewVector(Kind.NUMBER, "D", "N", (("E", "1"),))
 _KEPT = {"names": ["Red", "Hα"], "offsets": [0.5]}
-_ABLE = Capabilities(p.Features(), True, False)
+_ABLE = Learnt(Capabilities(p.Features(), True, False), {"features": 1, "exposure_ex": 3})
 
 SEEDS = (
     b"\0<INDIDriver>\n<newNumberVector device='D' name='N'>\n <oneNumber name='E'>\n1\n </oneNumber>\n"
@@ -33,6 +33,8 @@ SEEDS = (
     b'\1{"00683001": {"filters": {"names": ["Re',
     b'\1[1, NaN, 1e999, "\\ud800"]',
     b'\2{"00683001 06.01.07": {"features": "00000000", "temperature_ex": true, "exposure_ex": false}}',
+    b'\2{"00683001 06.01.07": {"features": "", "temperature_ex": 0, "exposure_ex": 1, "missed": {"features": 2}}}',
+    b'\2{"00683001 06.01.07": {"features": "", "temperature_ex": 0, "exposure_ex": 1, "missed": {"a": 1e999}}}',
     b'\2{"k": 1}',
     b"\2" + b"[" * 3000,
 )
@@ -84,10 +86,10 @@ def _capabilities(data: bytes) -> None:
     path = folder / "capabilities.json"
     path.write_bytes(data)
     cache = FileCache(path)
-    cache.get("00683001 06.01.07")
-    cache.get("k")
-    cache.put("k", _ABLE)
-    assert FileCache(path).get("k") == _ABLE
+    cache.get("00683001", "06.01.07")
+    cache.get("k", "1")
+    cache.put("k", "1", _ABLE)
+    assert FileCache(path).get("k", "1") == _ABLE
     _empty(folder)
 
 

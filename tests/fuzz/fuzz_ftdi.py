@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a chip sends: the reader of the FTDI channel, through PyUSB, against a simple reading of the same bytes.
 
+After a transfer that failed the reader goes on: nothing that the chip sent before or behind it may be lost.
+
 An input is a first byte (which chip), a second one (into pieces of which size it is read), then transfers: a
 byte of length or of a failure, two bytes of length for long ones, and so many bytes as they come from the USB.
 """
@@ -11,18 +13,21 @@ import errno
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from usbproto import ftdi
 from usbproto.deadline import Deadline
-from usbproto.errors import Disconnected, ProtocolError
+from usbproto.errors import Disconnected, TransferFailed
 from usbproto.models import SERIES, VENDOR_ID, Series
 from usbproto.simulator import descriptors
 from usbproto.simulator.backend import PyUsbBackend, UsbHandle
 from usbproto.simulator.usbtransfer import Setup, UsbFailure
+from usbproto.timing import FAST
 
 STATUS = b"\x32\x60"
 LONG, SILENT, FAILURES = 240, 241, 242  # lengths below are lengths
-ERRNOS = (errno.EPIPE, errno.ENODEV, errno.EIO, errno.EOVERFLOW, errno.EPROTO)
+ERRNOS = (errno.EPIPE, errno.ENODEV, errno.EIO, errno.EOVERFLOW, errno.EPROTO, errno.ESHUTDOWN)
+LEFT = frozenset({errno.ENODEV, errno.ESHUTDOWN})
 
 SEEDS = (
     bytes((0, 7)) + bytes((5,)) + STATUS + b"abc" + bytes((2,)) + STATUS + bytes((64,)) + STATUS + bytes(62),
@@ -39,17 +44,19 @@ def one_input(data: bytes) -> None:
     series = SERIES[data[0] % len(SERIES)]
     transfers = _transfers(data[2:], series.chip.packet)
     pieces = data[1] + 1
-    read, last = _read(series, transfers, pieces)
-    singly, last_singly = _read(series, transfers, 1)
-    assert singly == read
-    assert last_singly == last
-    expected = b""
+    found = _read(series, transfers, pieces)
+    assert _read(series, transfers, 1) == found
+    expected, failures, end = b"", 0, "silence"
     for transfer in transfers:
         if isinstance(transfer, int):
-            break
+            if transfer in LEFT:
+                end = "Disconnected"
+                break
+            failures += 1
+            continue
         for at in range(0, len(transfer), series.chip.packet):
             expected += transfer[at + len(STATUS) : at + series.chip.packet]
-    assert read == expected
+    assert found == (expected, failures, end)
 
 
 def _transfers(data: bytes, packet: int) -> list[bytes | int]:
@@ -74,25 +81,28 @@ def _transfers(data: bytes, packet: int) -> list[bytes | int]:
     return found
 
 
-def _read(series: Series, transfers: list[bytes | int], piece: int) -> tuple[bytes, str]:
-    """Everything up to the first failure or the end, read into pieces of this size; and how it ended."""
+def _read(series: Series, transfers: list[bytes | int], piece: int) -> tuple[bytes, int, str]:
+    """Everything until the chip leaves or is silent, read into pieces of this size; how many transfers failed
+    meanwhile, and how it ended."""
     channel, chip = _opened(series.product_id)
     chip.transfers = list(transfers)
     channel.purge()
-    result = b""
+    result, failures = b"", 0
     target = memoryview(bytearray(piece))
-    try:
+    with patch.object(ftdi, "FAILURE_PAUSE", 0.0):
         # A target that is filled leaves nothing over that would not be given next time.
         while True:
-            count = channel.read_into(target, Deadline(0.0))
+            try:
+                count = channel.read_into(target, Deadline(0.0))
+            except TransferFailed:
+                failures += 1
+                continue
+            except Disconnected:
+                return result, failures, "Disconnected"
             assert 0 <= count <= piece
             result += target[:count]
             if count == 0 and not chip.transfers:
-                return result, "silence"
-    except ProtocolError:
-        return result, "ProtocolError"
-    except Disconnected:
-        return result, "Disconnected"
+                return result, failures, "silence"
 
 
 @cache
@@ -124,6 +134,9 @@ class _Chip:
             count = min(len(text), len(data))
             data[:count] = text[:count]
             return count
+        if (setup.request_type, setup.request) == (ftdi.REQUEST_IN, ftdi.SIO_GET_LATENCY):
+            data[:1] = bytes((FAST.latency_ms,))  # it remembers how it was set up
+            return 1
         return 0
 
     def bulk(self, endpoint: int, data: memoryview, timeout: float | None) -> int:

@@ -19,6 +19,7 @@ from usbproto.packets import (
     encode_answer,
     encode_request,
 )
+from usbproto.timing import Timing
 
 _ALL = [COMMANDS[code] for code in sorted(COMMANDS)]
 # Every request can be made of zeros, so one stands for all here: it is the answer that is looked at.
@@ -38,9 +39,9 @@ def one_input(data: bytes) -> None:
     if len(data) < 2:
         return
     command = _ALL[data[0] % len(_ALL)]
-    answer = data[2:]
+    asked, answer = _ASKED[command.code], data[2:]
     try:
-        value = decode_answer(command, answer)
+        value = decode_answer(command, answer, asked)
     except (ProtocolError, Refused) as error:
         value = None
         assert error.explain().isprintable()
@@ -51,7 +52,7 @@ def one_input(data: bytes) -> None:
         except BadArgument:
             pass  # a field that answers leave as it is
         else:
-            assert decode_answer(command, again) == value
+            assert decode_answer(command, again, asked) == value
     results = [_exchange(data[0], answer, portion) for portion in (data[1], 1, len(answer))]
     assert results[0] == results[1] == results[2], results
     if value is not None:
@@ -112,6 +113,12 @@ class _Camera:
             return b""
         rest, self._answer = self._answer, b""
         return rest
+
+    def restart(self) -> None:
+        """It forgets nothing."""
+
+    def use_timing(self, timing: Timing) -> None:
+        """It has one speed."""
 
     def close(self) -> None:
         """Nothing to be given back."""

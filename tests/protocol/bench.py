@@ -8,28 +8,41 @@ go by, so a time-out of 15 s is over at once. `UsbBench` has the FTDI chip and p
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
+import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
+import usb.core
 
+from tests.faults.clock import Clock
+from tests.support.timeline import OwnTimeline
 from usbproto import discovery
 from usbproto import packets as p
 from usbproto.camera import Camera, Exposure, Image
-from usbproto.capabilities import Capabilities, CapabilityCache
+from usbproto.capabilities import AGREED, NOTHING, CapabilityCache, Learnt
 from usbproto.deadline import Deadline
+from usbproto.errors import QsiError, TransferFailed
 from usbproto.frames import Geometry
+from usbproto.ftdi import FAILURE_PAUSE
 from usbproto.models import SERIES_600, Series
+from usbproto.session import Session
 from usbproto.simulator.backend import SimulatorBackend, UsbHandle
 from usbproto.simulator.camera import SimulatedCamera
 from usbproto.simulator.timeline import ManualTimeline
+from usbproto.timing import FAST, TIMINGS, Timing
 
 STEP = 0.005  # simulated s by which a waiting host lets time go by
 LATENCY = 0.001  # simulated s of a look
 PATIENCE = 10.0  # s for what must happen in real time
 SPEED = 50.0  # of a camera behind USB
+# The timing of all tests that do not choose one: `tools/test vendor` runs them again with the vendor's. The variable is
+# the driver's own, so that the tests of the whole chain follow it too.
+TIMING = TIMINGS[os.environ.get("INDI_QSI_TIMING", "").strip().capitalize() or FAST.name]
 
 Facts = dict[str, Any]
 
@@ -46,10 +59,11 @@ def eventually(condition: Callable[[], Any], what: str, patience: float = PATIEN
 class _Known:
     """A memory of what cameras of the 500 Series can do: it saves three probes of a second each."""
 
-    def get(self, key: str) -> Capabilities | None:
-        return Capabilities(p.Features(), False, False) if key.startswith("005") else None
+    def get(self, serial: str, firmware: str) -> Learnt | None:
+        missed = dict.fromkeys(("features", "temperature_ex", "exposure_ex"), AGREED)
+        return Learnt(NOTHING, missed) if serial.startswith("005") else None
 
-    def put(self, key: str, capabilities: Capabilities) -> None:
+    def put(self, serial: str, firmware: str, learnt: Learnt) -> None:
         pass
 
 
@@ -70,8 +84,38 @@ class _Clock:
         return self._end
 
 
+@dataclass
+class Trip:
+    """The n-th `call` from now on fails, and those behind it, `times` in all.
+
+    A write that fails has `reached` the camera or not; of a read that fails, the answer is still to be read
+    or not. `only`: the code of the command that was sent last, None for any.
+    """
+
+    call: str
+    error: Callable[[], QsiError]
+    nth: int = 1
+    times: int = 1
+    reached: bool = False
+    only: int | None = None
+
+    def due(self, call: str, code: int | None) -> bool:
+        if call != self.call or not self.times or (self.only is not None and code != self.only):
+            return False
+        self.nth -= 1
+        if self.nth > 0:
+            return False
+        self.times -= 1
+        return True
+
+
+def failed_transfer() -> TransferFailed:
+    """What a real channel raises when it is fit for the next transfer."""
+    return TransferFailed("A USB transfer failed (test)", errno.EIO)
+
+
 class SimulatedChannel:
-    """A `ByteChannel` on a simulated camera. `sent` has every packet."""
+    """A `ByteChannel` on a simulated camera. `sent` has every packet, `trips` what shall fail."""
 
     def __init__(self, camera: SimulatedCamera) -> None:
         assert isinstance(camera.timeline, ManualTimeline)
@@ -80,20 +124,51 @@ class SimulatedChannel:
         self.sent: list[bytes] = []
         self.closed = 0
         self.restarts = 0
+        self.timings: list[Timing] = []
+        self.trips: list[Trip] = []
         self._clock = _Clock(self.time.now)
 
     def write(self, data: bytes) -> None:
         self.sent.append(data)
-        with self.time.lock:
-            self.camera.fifo.host_wrote(data)
+        trip = self._trip("write")
+        if trip is None or trip.reached:
+            with self.time.lock:
+                self.camera.fifo.host_wrote(data)
+        if trip is not None:
+            self._fail(trip)
+
+    def _fail(self, trip: Trip) -> NoReturn:
+        """Raises the trip's error. As in the real channel, a failed transfer takes the time of a pause."""
+        error = trip.error()
+        if isinstance(error, TransferFailed):
+            time.sleep(FAILURE_PAUSE)  # on the driver's clock, and then on the camera's
+            self.time.advance(FAILURE_PAUSE)
+        raise error
+
+    def _trip(self, call: str) -> Trip | None:
+        code = self.sent[-1][0] if self.sent else None
+        return next((trip for trip in self.trips if trip.due(call, code)), None)
+
+    def _stumble(self, call: str, end: float = 0.0) -> None:
+        if (trip := self._trip(call)) is None:
+            return
+        if not trip.reached:  # the transfer fails that carries the answer, whenever that comes
+            self._wait(end)
+            self.camera.fifo.clear()
+        self._fail(trip)
+
+    def _wait(self, end: float) -> bool:
+        """Whether there is something to read before this moment."""
+        while not len(self.camera.fifo):
+            if self.time.now() >= end:
+                return False
+            self.time.advance(STEP)
+        return True
 
     def read_into(self, target: memoryview, deadline: Deadline) -> int:
         end = self._clock.end_of(deadline)
-        while not len(self.camera.fifo):
-            if self.time.now() >= end:
-                return 0
-            self.time.advance(STEP)
-        return self._take(target)
+        self._stumble("read", end)
+        return self._take(target) if self._wait(end) else 0
 
     def _take(self, target: memoryview) -> int:
         done = 0
@@ -103,11 +178,17 @@ class SimulatedChannel:
         return done
 
     def look(self) -> bytes:
+        self._stumble("look")
         self.time.advance(LATENCY)
         return b"".join(bytes(piece) for piece in self.camera.fifo.take(1 << 30))
 
     def restart(self) -> None:
+        self._stumble("control")
         self.restarts += 1
+
+    def use_timing(self, timing: Timing) -> None:
+        self._stumble("control")
+        self.timings.append(timing)
 
     def close(self) -> None:
         self.closed += 1
@@ -153,6 +234,9 @@ class ScriptedChannel:
 
     def restart(self) -> None:
         self.restarts += 1
+
+    def use_timing(self, timing: Timing) -> None:
+        self.timing = timing
 
     def close(self) -> None:
         self.closed += 1
@@ -214,9 +298,14 @@ class Bench(Taking):
     def events(self, name: str) -> list[Facts]:
         return [facts for happened, facts in self.happened if happened == name]
 
-    def connect(self, cache: CapabilityCache | None = None) -> Camera:
+    def connect(self, cache: CapabilityCache | None = None, *trips: Trip, timing: Timing = TIMING) -> Camera:
         self.channel = SimulatedChannel(self.simulated)
-        self.camera = Camera(self.channel, self.simulated.model.series, self.simulated.serial, cache)
+        self.channel.trips.extend(trips)
+        self.said: list[str] = []  # what the user is shown while something takes long
+        session = Session(timing)
+        session.progress = self.said.append
+        series, serial = self.simulated.model.series, self.simulated.serial
+        self.camera = Camera(self.channel, series, serial, cache, session)
         return self.camera
 
     def fault(self, text: str) -> None:
@@ -256,24 +345,49 @@ def bench(model: str = "683wsg", **options: Any) -> Iterator[Bench]:
         made.close()
 
 
+def usb_failure(number: int | None) -> usb.core.USBError:
+    """What PyUSB raises for this errno; some of its errors have none."""
+    return usb.core.USBError("Other error" if number is None else os.strerror(number), None, number)
+
+
 class CountingBackend(SimulatorBackend):
-    """Counts transfers, keeps the vendor requests, and can pull the cable at the n-th transfer."""
+    """Counts transfers, keeps the vendor requests, and can pull the cable at the n-th transfer.
+
+    `failing` are transfers that are to fail, in their order: the kind (read, write, control) and the errno.
+    `packet_size`: what the endpoint gives as its own, whatever the chip sends.
+    """
 
     def __init__(self, bus: Any) -> None:
         super().__init__(bus)
         self.requests: list[tuple[int, int, int, int]] = []
+        self.reads: list[int] = []  # how many bytes were asked for
         self.transfers = 0
         self.unplug_at: int | None = None
         self.unplug: Callable[[], None] = lambda: None
+        self.failing: list[tuple[str, int | None]] = []
+        self.packet_size: int | None = None
 
-    def _count(self) -> None:
+    def get_endpoint_descriptor(self, *where: Any) -> Any:
+        found = super().get_endpoint_descriptor(*where)
+        if self.packet_size is not None:
+            found.wMaxPacketSize = self.packet_size
+        return found
+
+    def _count(self, kind: str) -> None:
         self.transfers += 1
         if self.transfers == self.unplug_at:
             self.unplug()
+        if self.failing and self.failing[0][0] == kind:
+            raise usb_failure(self.failing.pop(0)[1])
 
-    def _bulk(self, handle: UsbHandle, endpoint: int, data: Any, timeout: int) -> int:
-        self._count()
-        return super()._bulk(handle, endpoint, data, timeout)
+    def bulk_read(self, dev_handle: Any, ep: int, intf: int, buff: Any, timeout: int) -> int:
+        self._count("read")
+        self.reads.append(len(buff))
+        return super().bulk_read(dev_handle, ep, intf, buff, timeout)
+
+    def bulk_write(self, dev_handle: Any, ep: int, intf: int, data: Any, timeout: int) -> int:
+        self._count("write")
+        return super().bulk_write(dev_handle, ep, intf, data, timeout)
 
     def ctrl_transfer(
         self,
@@ -285,7 +399,7 @@ class CountingBackend(SimulatorBackend):
         data: Any,
         timeout: int,
     ) -> int:
-        self._count()
+        self._count("control")
         if bmRequestType & 0x60 == 0x40:
             self.requests.append((bmRequestType, bRequest, wValue, wIndex))
         return super().ctrl_transfer(dev_handle, bmRequestType, bRequest, wValue, wIndex, data, timeout)
@@ -303,8 +417,14 @@ class UsbBench(Taking):
         self.backend.unplug = self.simulated.device.unplug
         self._opened: list[Camera] = []
 
-    def connect(self, serial: str | None = None, cache: CapabilityCache | None = None) -> Camera:
-        self.camera = discovery.open_camera(serial, backend=self.backend, cache=cache)
+    def connect(
+        self,
+        serial: str | None = None,
+        cache: CapabilityCache | None = None,
+        session: Session | None = None,
+    ) -> Camera:
+        session = session or Session(TIMING)
+        self.camera = discovery.open_camera(serial, backend=self.backend, cache=cache, session=session)
         self._opened.append(self.camera)
         return self.camera
 
@@ -328,14 +448,24 @@ def usb_bench(*models: str, **options: Any) -> Iterator[UsbBench]:
         made.close()
 
 
+@contextlib.contextmanager
+def clocked_bench(model: str = "683wsg", **options: Any) -> Iterator[UsbBench]:
+    """A `UsbBench` on a clock that skips waiting: what takes a minute costs nothing."""
+    with Clock():
+        timeline = OwnTimeline()
+        with usb_bench(model, timeline=timeline, **options) as made:
+            yield made
+        timeline.close()
+
+
 def scripted(answer: Callable[[bytes], bytes], series: Series = SERIES_600) -> tuple[ScriptedChannel, Camera]:
     channel = ScriptedChannel(answer)
-    return channel, Camera(channel, series, "00683001")
+    return channel, Camera(channel, series, "00683001", session=Session(TIMING))
 
 
 @functools.cache
 def script(model: str = "683wsg") -> tuple[list[bytes], Callable[[bytes], bytes]]:
-    """The packets of connect and one picture in their order, and what a healthy camera says to each."""
+    """The packets of connect, one image and one reading of the temperatures, and a healthy camera's answers."""
     said: dict[bytes, bytes] = {}
     with bench(model, connect=False) as b:
 
@@ -345,6 +475,7 @@ def script(model: str = "683wsg") -> tuple[list[bytes], Callable[[bytes], bytes]
         b.simulated.firmware.tampering.append(note)
         b.connect()
         b.take()
+        b.camera.temperatures()
         return list(b.channel.sent), lambda packet: said.get(packet, b"")
 
 

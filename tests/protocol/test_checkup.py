@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.protocol.bench import eventually
+from tests.protocol.bench import TIMING, eventually
 from usbproto import discovery, ftdi
 from usbproto import packets as p
 from usbproto.camera import Camera, Exposure
@@ -16,6 +16,7 @@ from usbproto.checkup import Checkup, examine
 from usbproto.errors import Refused
 from usbproto.frames import Geometry
 from usbproto.packets import CameraState, CoolerState, Kind
+from usbproto.session import Session
 from usbproto.simulator.backend import SimulatorBackend
 from usbproto.simulator.camera import SimulatedCamera
 
@@ -39,7 +40,7 @@ def camera(model: str = "683wsg", **options: object) -> Iterator[tuple[Simulated
 def driver(simulated: SimulatedCamera) -> Iterator[Camera]:
     """Another program, which leaves the camera as it is."""
     backend = SimulatorBackend([simulated.device])
-    opened = discovery.open_camera(backend=backend)
+    opened = discovery.open_camera(backend=backend, session=Session(TIMING))
     yield opened
     opened.close()
     backend.close()
@@ -49,7 +50,7 @@ def check(simulated: SimulatedCamera) -> Checkup:
     backend = SimulatorBackend([simulated.device])
     try:
         (found,) = discovery.cameras(backend)
-        return examine(ftdi.Channel(found.port), found.series, found.serial or "")
+        return examine(ftdi.Channel(found.port, TIMING), found.series, found.serial or "")
     finally:
         backend.close()
 

@@ -16,13 +16,13 @@ import usb.core
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.protocol.bench import KNOWN, UsbBench, eventually, usb_bench
+from tests.protocol.bench import KNOWN, TIMING, UsbBench, eventually, usb_bench
 from usbproto import discovery, ftdi, hotplug
-from usbproto.discovery import Found, channel_serial
+from usbproto.discovery import Found
 from usbproto.errors import CameraInUse, Disconnected, LinkError, NoCamera, NoPermission
 from usbproto.ftdi import Port
 from usbproto.hotplug import Changes, Watcher, compare
-from usbproto.models import SERIES_500, SERIES_600
+from usbproto.models import SERIES_500, SERIES_600, channel_serial
 from usbproto.simulator.backend import SimulatorBackend
 from usbproto.simulator.chip import FtdiChip
 from usbproto.simulator.fifo import Fifo
@@ -141,7 +141,7 @@ def test_a_camera_that_leaves_between_listing_and_opening() -> None:
         (found,) = discovery.cameras(b.backend)
         b.simulated.device.unplug()
         with pytest.raises(Disconnected, match="left the USB"):
-            discovery._open(found, None)
+            ftdi.Channel(found.port, TIMING)
 
 
 def test_no_libusb(monkeypatch: pytest.MonkeyPatch) -> None:

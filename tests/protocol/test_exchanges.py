@@ -69,7 +69,7 @@ def test_an_answer_that_stays_the_same_is_told_seldom(
 
 
 def test_another_answer_is_told_at_once(debug: pytest.LogCaptureFixture, clock: list[float]) -> None:
-    with bench() as b:
+    with bench(strange=("wheel-answers-at-once",)) as b:
         assert b.camera.wheel is not None
         debug.clear()
         clock[0] = 1000.0

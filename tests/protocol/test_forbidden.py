@@ -24,6 +24,7 @@ from usbproto.packets import HEADER_BYTES
 from usbproto.relays import Direction
 from usbproto.settings import GainChoice
 from usbproto.simulator.bodies import list_models
+from usbproto.timing import TIMINGS
 
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = {0x21, 0x22, 0x61, 0x64}
@@ -63,6 +64,7 @@ ARGUMENTS: dict[str, Callable[[Bench], list[tuple[Any, ...]]]] = {
     "Camera.choose_gain": each(*GainChoice),
     "Camera.cool_to": each(-10.0, 0x21, 0x61, 200.0),
     "Camera.cooler_off": no_arguments,
+    "Camera.default_gain": no_arguments,
     "Camera.initialise": no_arguments,
     "Camera.trust": no_arguments,
     "Camera.expose_hsr": hsr_exposures,
@@ -76,7 +78,9 @@ ARGUMENTS: dict[str, Callable[[Bench], list[tuple[Any, ...]]]] = {
     "Camera.start_exposure": exposures,
     "Camera.state": no_arguments,
     "Camera.temperatures": no_arguments,
-    "Camera.test_link": each(1, 0x21, 0x22, 0x61, 0x64, 254, 0),
+    "Camera.test_link": each(1, 0x21, 0x22, 0x61, 0x64, 124, 0),
+    "Camera.optional": lambda b: [("the state", b.camera.state, None)],
+    "Camera.use_timing": each(*TIMINGS.values()),
     "Camera.warm_up": no_arguments,
     "FilterWheel.has_trims": no_arguments,
     "FilterWheel.move": lambda b: [(0,), (4,), (1, 5), (2, -0x61), (0x21,), (-1,), (1, 1 << 20)],
@@ -90,7 +94,10 @@ ARGUMENTS: dict[str, Callable[[Bench], list[tuple[Any, ...]]]] = {
     "AltModes.move_shutter": SWITCH,
     "AltModes.read": no_arguments,
     "AltModes.shutter_output": SWITCH,
-    # Pure: they ask nothing of the camera.
+    # They ask nothing of the camera.
+    "Session.failed": lambda b: [("timeout", "silence")],
+    "Session.link_error": each("noise"),
+    "Session.odd": lambda b: [("key", "text")],
     "Array.check_binning": lambda b: [(1, 1), (0, 9)],
     "Array.fit": lambda b: [(0, 0, 8, 8), (0, 0, 0, 0)],
 }

@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
+import threading
+import time
 from array import array
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,21 +19,36 @@ import usb.util
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.protocol.bench import KNOWN, UsbBench, eventually, usb_bench
-from usbproto import ftdi
+from tests.faults.clock import Clock
+from tests.protocol.bench import (
+    KNOWN,
+    PATIENCE,
+    TIMING,
+    UsbBench,
+    clocked_bench,
+    eventually,
+    usb_bench,
+    usb_failure,
+)
+from usbproto import discovery, ftdi, usbfs
 from usbproto.camera import Exposure
-from usbproto.deadline import Deadline
+from usbproto.deadline import Deadline, Stop
 from usbproto.errors import (
     CameraInUse,
     Disconnected,
+    Interrupted,
     LinkError,
     NoPermission,
     ProtocolError,
     QsiError,
     TimedOut,
+    TransferFailed,
 )
 from usbproto.ftdi import Channel, Port
 from usbproto.models import SERIES, SERIES_500, SERIES_600, Series
+from usbproto.packets import CameraState
+from usbproto.session import Session
+from usbproto.timing import FAST, TIMINGS, VENDOR, Timing
 
 STATUS = b"\x32\x60"
 
@@ -36,6 +56,8 @@ STATUS = b"\x32\x60"
 class CutDevice:
     """A pyusb device whose chip cuts a stream where it likes: `cuts` are sizes of payload, each ended by a short
     packet, as when the latency timer runs out. `burst`: packets that one transfer takes at most."""
+
+    bus = address = backend = None
 
     def __init__(self, packet: int, data: bytes, cuts: list[int], burst: int) -> None:
         self.packet = packet
@@ -99,7 +121,7 @@ def test_cut_anyhow_the_stream_is_the_same(
     series: Series, data: bytes, cuts: list[int], wants: list[int], burst: int
 ) -> None:
     device = CutDevice(series.chip.packet, data, cuts, burst)
-    channel = Channel(Port(series, "1", "001:001", device=device))
+    channel = Channel(Port(series, "1", "001:001", device=device), TIMING)
     got = b""
     for want in itertools.cycle(wants):
         if len(got) == len(data):
@@ -117,7 +139,7 @@ def test_cut_anyhow_the_stream_is_the_same(
 @given(st.binary(min_size=1, max_size=500), st.integers(0, 20))
 def test_cut_or_not_a_look_takes_what_there_is(data: bytes, taken: int) -> None:
     device = CutDevice(512, data, [], 4)
-    channel = Channel(Port(SERIES_600, "1", "001:001", device=device))
+    channel = Channel(Port(SERIES_600, "1", "001:001", device=device), TIMING)
     begun = bytearray(taken)
     count = channel.read_into(memoryview(begun), Deadline(1.0)) if taken else 0
     assert bytes(begun[:count]) + channel.look() == data
@@ -126,7 +148,7 @@ def test_cut_or_not_a_look_takes_what_there_is(data: bytes, taken: int) -> None:
 
 def test_cut_writes_are_continued() -> None:
     device = CutDevice(512, b"", [], 1)
-    channel = Channel(Port(SERIES_600, "1", "001:001", device=device))
+    channel = Channel(Port(SERIES_600, "1", "001:001", device=device), TIMING)
     channel.write(bytes(range(40)))
     assert device.written == bytes(range(40))
 
@@ -138,7 +160,7 @@ def test_cut_writes_are_continued() -> None:
 def test_a_silent_camera_is_waited_for_as_long_as_was_said(model: str) -> None:
     """An idle chip sends an empty packet each millisecond: that is no sign of life."""
     with usb_bench(model) as b:
-        channel = Channel(ftdi.ports(b.backend)[0])
+        channel = Channel(ftdi.ports(b.backend)[0], TIMING)
         deadline = Deadline(0.05)
         assert channel.read_into(memoryview(bytearray(10)), deadline) == 0
         assert deadline.passed
@@ -173,7 +195,7 @@ def test_a_chip_that_does_not_answer_at_open(monkeypatch: pytest.MonkeyPatch) ->
         (port,) = ftdi.ports(b.backend)
         b.simulated.device.delay = 0.1
         with pytest.raises(TimedOut, match="setting up the USB chip"):
-            Channel(port)
+            Channel(port, TIMING)
         b.simulated.device.delay = 0.0
         b.connect()
         b.check_picture()
@@ -183,41 +205,48 @@ def test_a_chip_that_does_not_answer_at_open(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "words"),
-    [
-        ("stall-in", ProtocolError, "stalled"),
-        ("stall-out", ProtocolError, "stalled"),
-        ("babble", ProtocolError, "more than was asked for"),
-    ],
+    ("fault", "words"), [("stall-in", "Pipe error"), ("stall-out", "Pipe error"), ("babble", "Overflow")]
 )
-def test_a_stumbling_chip_goes_on(fault: str, error: type[LinkError], words: str) -> None:
-    with usb_bench() as b:
+def test_a_stumbling_chip_goes_on(fault: str, words: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The endpoint is cleared, and a setting is simply sent again."""
+    with clocked_bench() as b:
         b.connect()
         b.simulated.faults.arm(fault)
-        with pytest.raises(error, match=words):
-            b.camera.cool_to(-5.0)
+        b.camera.cool_to(-5.0)
+        assert f"A USB transfer failed ({words})" in caplog.text
+        assert b.simulated.hardware.cooler.set_point == -5.0
+        assert not b.simulated.device._zero.halted
         b.check_picture()
 
 
-def test_a_reset_of_the_bus_is_a_camera_that_left() -> None:
-    """The chip has forgotten its settings: it must be opened anew."""
-    with usb_bench() as b:
+def test_a_reset_of_the_bus_is_noticed_by_the_chip_that_forgot() -> None:
+    """Its bit mode is gone, and without that it passes nothing on: it is set up again."""
+    with clocked_bench() as b:
         b.connect()
+        b.backend.requests.clear()
         b.simulated.faults.arm("silence-in@command:30")  # a read waits when it happens
         b.simulated.faults.arm("reset-bus@command+2")
-        with pytest.raises(Disconnected, match="The USB failed"):
-            b.camera.state()
-        b.camera.close()
+        assert b.camera.state().state == CameraState.IDLE
+        values = [value for _, request, value, _ in b.backend.requests if request == ftdi.SIO_SET_BIT_MODE]
+        assert values == [ftdi.BIT_MODE_RESET, ftdi.BIT_MODE_SYNC_FIFO]
+        b.check_picture()
+
+
+@pytest.mark.parametrize("refused", [1, ftdi.CONTROL_ATTEMPTS - 1])
+def test_a_refused_request_at_open_is_made_again(refused: int) -> None:
+    with clocked_bench() as b:
+        b.simulated.device.refuse_control(refused)
         b.connect()
         b.check_picture()
 
 
-def test_refused_requests_at_open() -> None:
-    with usb_bench() as b:
-        b.simulated.device.refuse_control(1)
-        with pytest.raises(ProtocolError, match="stalled"):
+def test_requests_that_are_always_refused_at_open() -> None:
+    with clocked_bench() as b:
+        b.simulated.device.refuse_control(ftdi.CONTROL_ATTEMPTS)
+        with pytest.raises(TransferFailed, match="Pipe error") as caught:
             b.connect()
-        b.connect()
+        assert caught.value.number == errno.EPIPE
+        b.connect()  # it was let go
         b.check_picture()
 
 
@@ -253,7 +282,7 @@ def test_an_unconfigured_device_is_configured() -> None:
     with usb_bench() as b:
         (port,) = ftdi.ports(b.backend)
         port.device.set_configuration(0)
-        Channel(port).close()
+        Channel(port, TIMING).close()
 
 
 def test_closing_twice_and_after_unplugging() -> None:
@@ -261,6 +290,232 @@ def test_closing_twice_and_after_unplugging() -> None:
         camera = b.connect()
         b.simulated.device.unplug()
         camera.close()
+        camera.close()
+
+
+# --- whether a device is there ---
+
+
+class FailingDevice(CutDevice):
+    """Its reads fail."""
+
+    bus, address = 1, 5  # type: ignore[assignment]
+
+    def __init__(self, number: int | None) -> None:
+        super().__init__(512, b"", [], 1)
+        self.number = number
+        self.cleared: list[int] = []
+
+    def read(self, endpoint: int, block: array[int], timeout: int) -> int:
+        raise usb_failure(self.number)
+
+    def clear_halt(self, endpoint: int) -> None:
+        self.cleared.append(endpoint)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EPROTO, errno.EOVERFLOW, errno.EPIPE, None])
+def test_cut_off_is_only_a_device_whose_node_is_gone(
+    number: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel may report anything of a cable that was just pulled."""
+    monkeypatch.setattr(usbfs, "is_gone", functools.partial(usbfs.is_gone, nodes=tmp_path))
+    monkeypatch.setattr(ftdi, "FAILURE_PAUSE", 0.0)
+    node = usbfs.node(1, 5, tmp_path)
+    node.parent.mkdir()
+    node.touch()
+    device = FailingDevice(number)
+    channel = Channel(Port(SERIES_600, "1", "001:005", device=device), TIMING)
+    with pytest.raises(TransferFailed) as caught:
+        channel.look()
+    assert caught.value.number == number
+    assert device.cleared == [ftdi.ENDPOINT_IN, ftdi.ENDPOINT_OUT]
+    node.unlink()
+    with pytest.raises(Disconnected):
+        channel.look()
+
+
+# --- the size of packets and of reads ---
+
+
+@pytest.mark.parametrize("model", ["683wsg", "583wsg"])
+@pytest.mark.parametrize("given", [0, 1, 2, 63, 65, 511, 1024, 65535])
+def test_an_endpoint_that_gives_an_absurd_packet_size_is_not_believed(
+    given: int, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with usb_bench(model) as b:
+        b.backend.packet_size = given
+        channel = Channel(ftdi.ports(b.backend)[0], FAST)  # only its reads depend on the packet size
+        usual = 512 if model == "683wsg" else 64
+        assert channel.block_size == ftdi.LARGE_BLOCKS[usual]
+        assert f"packet size is given as {given} bytes; {usual} are used" in caplog.text
+        channel.close()
+
+
+def test_behind_a_slow_hub_the_packets_are_small(caplog: pytest.LogCaptureFixture) -> None:
+    """The chip's type is no proof of its packet size: the endpoint is."""
+    with usb_bench(strange=("full-speed",)) as b:
+        b.connect(session=Session(FAST))  # only its reads depend on the packet size
+        assert "64 bytes instead of 512" in caplog.text and "slow hub or isolator" in caplog.text
+        b.check_picture()
+        assert set(b.backend.reads) == {ftdi.LARGE_BLOCKS[64]}
+
+
+def test_an_endpoint_that_cannot_be_read_has_the_chips_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    with usb_bench() as b:
+
+        def unknown(*_: Any) -> Any:
+            raise usb_failure(errno.EIO)
+
+        monkeypatch.setattr(b.backend, "get_endpoint_descriptor", unknown)
+        channel = Channel(ftdi.ports(b.backend)[0], FAST)  # only its reads depend on the packet size
+        assert channel.block_size == ftdi.LARGE_BLOCKS[512]
+        channel.close()
+
+
+@pytest.mark.parametrize("model", ["683wsg", "583wsg"])
+@pytest.mark.parametrize("gathers", [True, False])
+@pytest.mark.parametrize("timing", TIMINGS.values(), ids=lambda timing: timing.name)
+def test_large_reads_only_where_they_are_one_transfer(gathers: bool, timing: Timing, model: str) -> None:
+    with usb_bench(model, strange=() if gathers else ("no-scatter-gather",)) as b:
+        large = ftdi.LARGE_BLOCKS[512 if model == "683wsg" else 64]
+        expected = large if gathers and timing.large_reads else ftdi.SMALL_BLOCK
+        channel = Channel(ftdi.ports(b.backend)[0], timing)
+        assert channel.block_size == expected
+        channel.look()
+        assert set(b.backend.reads) == {expected}
+        for other in (VENDOR, FAST, timing):
+            channel.use_timing(other)
+            assert channel.block_size == (large if gathers and other.large_reads else ftdi.SMALL_BLOCK)
+            assert b.backend.requests[-1] == (0x40, ftdi.SIO_SET_LATENCY, other.latency_ms, 1)
+        channel.close()
+
+
+def test_a_real_backend_is_asked_by_its_device_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    for large in (True, False):
+        asked: list[tuple[int, int]] = []
+
+        def take(bus: int, address: int, large: bool = large, asked: list[Any] = asked) -> bool:
+            asked.append((bus, address))
+            return large
+
+        monkeypatch.setattr(usbfs, "takes_large_reads", take)
+        monkeypatch.setattr(usb.util, "claim_interface", lambda device, number: None)
+        monkeypatch.setattr(usb.util, "dispose_resources", lambda device: None)
+        # Only the fast timing asks for more than 16 KiB at a time.
+        channel = Channel(Port(SERIES_600, "1", "001:005", device=FailingDevice(None)), FAST)
+        assert asked == [(1, 5)]
+        assert channel.block_size == (ftdi.LARGE_BLOCKS[512] if large else ftdi.SMALL_BLOCK)
+
+
+def test_no_memory_for_large_reads_makes_them_small_and_is_explained_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with usb_bench(strange=("no-memory",)) as b:
+        session = Session(FAST)  # only the fast timing makes large reads
+        b.connect(session=session)
+        b.check_picture()
+        assert session.timing is FAST  # that is no error of the link
+        lines = [record.message for record in caplog.records if "usbfs_memory_mb" in record.message]
+        assert len(lines) == 1 and "Raise the kernel's limit" in lines[0]
+        assert session.oddities == {"usbfs memory": 1}
+        assert b.backend.reads[0] == ftdi.LARGE_BLOCKS[512]
+        assert set(b.backend.reads[1:]) == {ftdi.SMALL_BLOCK}
+
+
+def test_no_memory_even_for_small_reads_is_a_failed_transfer() -> None:
+    with clocked_bench() as b:
+        b.connect()
+        b.simulated.device.longest_read = 0
+        with pytest.raises(TransferFailed) as caught:
+            b.camera.set_point()
+        assert caught.value.number == errno.ENOMEM
+        assert "usbfs_memory_mb" in caught.value.explain()
+        b.simulated.device.longest_read = None
+        b.check_picture()
+
+
+def test_no_memory_at_open_names_the_kernels_limit() -> None:
+    error = ftdi._open_error(usb_failure(errno.ENOMEM), "001:005")
+    assert isinstance(error, LinkError) and "usbfs_memory_mb" in error.explain()
+
+
+# --- a wish to stop ---
+
+
+def ends_soon(wait: Callable[[], object], stop: Stop) -> None:
+    """`wait`, which takes 15 s, ends when it is asked to."""
+    begun = threading.Event()
+    ended: list[tuple[float, BaseException]] = []
+
+    def run() -> None:
+        begun.set()
+        try:
+            wait()
+        except QsiError as error:
+            ended.append((time.monotonic(), error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    begun.wait()
+    time.sleep(0.05)  # it may wait already, or not yet: both must end
+    asked = time.monotonic()
+    stop.request()
+    thread.join(PATIENCE)
+    ((at, error),) = ended
+    assert isinstance(error, Interrupted)
+    assert at - asked < 10 * ftdi.READ_SLICE  # a busy machine may be late, and the answer takes 15 s
+
+
+@pytest.mark.parametrize("fault", ["silence-in:60", "hang", "silence:times=0"])
+def test_a_connect_ends_when_it_shall(fault: str) -> None:
+    """Also a wait in the kernel, which cannot be interrupted: while a camera is opened, its slices are short."""
+    with usb_bench() as b:
+        session = Session(TIMING)
+        b.simulated.faults.arm(fault)
+        ends_soon(lambda: b.connect(session=session), session.stop)
+
+
+@pytest.mark.parametrize("fault", ["hang", "silence:times=0"])
+def test_a_wait_of_an_open_camera_ends_when_it_shall(fault: str) -> None:
+    """As long as the chip sends its empty packets."""
+    with usb_bench() as b:
+        session = Session(TIMING)
+        b.connect(session=session)
+        b.simulated.faults.arm(fault)
+        ends_soon(b.camera.set_point, session.stop)
+
+
+@pytest.mark.parametrize("interruptible", [True, False])
+def test_only_a_camera_that_is_being_opened_is_read_in_short_slices(interruptible: bool) -> None:
+    limits: list[int] = []
+
+    class Device(CutDevice):
+        """It sends nothing, not even empty packets."""
+
+        def read(self, endpoint: int, block: array[int], timeout: int) -> int:
+            limits.append(timeout)
+            time.sleep(timeout / 1000)
+            raise usb.core.USBTimeoutError("Operation timed out", -7, errno.ETIMEDOUT)
+
+    device = Device(512, b"", [], 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(usb.util, "claim_interface", lambda device, number: None)
+        patch.setattr(usb.util, "dispose_resources", lambda device: None)
+        channel = Channel(Port(SERIES_600, "1", "001:001", device=device), TIMING)
+        channel.interruptible = interruptible
+        with Clock():
+            assert channel.read_into(memoryview(bytearray(1)), Deadline(15.0)) == 0
+    if interruptible:
+        assert max(limits) <= ftdi.READ_SLICE * 1000
+    else:
+        assert max(limits) > 10 * ftdi.READ_SLICE * 1000
+
+
+def test_an_open_camera_is_read_in_one_piece() -> None:
+    with usb_bench() as b:
+        claimed = discovery.claim(backend=b.backend)
+        camera = claimed.open(session=Session(TIMING))
+        assert not claimed.channel.interruptible
         camera.close()
 
 
@@ -275,7 +530,7 @@ def transfers_of(b: UsbBench, what: Any) -> int:
 
 @pytest.mark.parametrize("model", ["683wsg"])
 def test_unplugged_at_every_transfer_of_connect(model: str) -> None:
-    with usb_bench(model) as b:
+    with clocked_bench(model) as b:
         count = transfers_of(b, lambda: b.connect(cache=KNOWN))
         b.camera.close()
         assert count > 100
@@ -292,7 +547,7 @@ def test_unplugged_at_every_transfer_of_connect(model: str) -> None:
 
 
 def test_unplugged_at_every_transfer_of_an_exposure() -> None:
-    with usb_bench() as b:
+    with clocked_bench() as b:
         b.connect()
         geometry = b.window()
 

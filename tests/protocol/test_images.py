@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.protocol.bench import KNOWN, Bench, bench, usb_bench
+from tests.protocol.bench import KNOWN, Bench, bench, eventually, usb_bench
 from usbproto import packets as p
 from usbproto.camera import Exposure
 from usbproto.errors import BadArgument, LinkError, NotSupported, ProtocolError, Refused, TimedOut
-from usbproto.frames import Array, Geometry, adjust_zero, zero_adjustment
+from usbproto.frames import OVERSCAN_USED, Array, Geometry, ZeroAdjustment, adjust_zero, zero_adjustment
 from usbproto.simulator.bodies import list_models
 from usbproto.simulator.darkroom import Frame
 
@@ -147,6 +147,35 @@ def test_masked_pixels_are_replaced_in_cut_and_binned_frames(binning: int, x: in
         np.testing.assert_array_equal(image.pixels, held)
 
 
+# --- overscan ---
+
+
+@pytest.mark.parametrize("count", [OVERSCAN_USED, OVERSCAN_USED + 1, 65_535])
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
+def test_too_much_overscan_is_not_used(count: int, sent: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The vendor reads none then; whether a camera sends it all the same is not known."""
+    level = 300
+    with bench() as b:
+
+        def tamper(reply: Any) -> None:
+            if reply.command is p.GET_AUTO_ZERO:
+                reply.packet = p.encode_answer(p.GET_AUTO_ZERO, p.AutoZero(True, 200, count))
+                reply.data = (
+                    [np.full(count, level, "<u2").tobytes()] if sent or count <= OVERSCAN_USED else []
+                )
+
+        b.simulated.firmware.tampering.append(tamper)
+        for _ in range(2):
+            image = b.check_picture()  # the pixels are the sensor's, and the next exposure works
+            if count <= OVERSCAN_USED:
+                assert image.adjustment.mean == level
+                assert "overscan" not in b.camera.session.oddities
+            else:
+                assert image.adjustment == ZeroAdjustment()
+        assert caplog.text.count(f"announces {count} overscan pixels, over 8192") == (count > OVERSCAN_USED)
+        assert "stray bytes" not in b.camera.session.oddities
+
+
 # --- a byte too few, a byte too many ---
 
 
@@ -250,7 +279,9 @@ def test_an_image_is_read_once_and_into_a_buffer_of_its_size() -> None:
         b.time.advance(5.0)
         with pytest.raises(ProtocolError, match=r"10 bytes instead of 384 \(16 x 12 pixels\)"):
             b.camera.read_image(memoryview(bytearray(10)))
-        assert b.camera.image_ready()  # nothing was asked of the camera: the picture is still there
+        # Nothing was asked of the camera: the picture is still there. Its state was never seen to change,
+        # so it is believed only when the exposure must be over.
+        eventually(b.camera.image_ready, "the image is ready")
         b.finish(geometry)
         assert not b.camera.image_ready()
         with pytest.raises(BadArgument):

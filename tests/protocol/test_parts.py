@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.faults.clock import Clock
 from tests.protocol.bench import DETAILS, Bench, bench, usb_bench
 from usbproto import packets as p
 from usbproto.camera import Exposure
-from usbproto.errors import BadArgument, NotSupported, ProtocolError, Refused
+from usbproto.errors import DEVICE_ERRORS, BadArgument, NotSupported, ProtocolError, Refused
 from usbproto.models import FIXED_GAIN, MECHANICAL_PRIORITY
 from usbproto.packets import AltMode, CoolerState, Gain, TriggerMode
 from usbproto.relays import Direction
 from usbproto.settings import GainChoice
 from usbproto.simulator.bodies import CameraModel, list_models
+from usbproto.thermometer import NOT_COOLING, PCB_INTERVAL
 
 # --- which settings there are ---
 
@@ -174,6 +177,38 @@ def test_another_mode_does_not_repeat_an_order_to_the_shutter() -> None:
         assert modes.read() == AltMode.MANUAL_SHUTTER
 
 
+def alt_mode_packets(b: Bench) -> list[str]:
+    return [packet.hex() for packet in b.channel.sent]
+
+
+@pytest.mark.parametrize("order", [None, True, False], ids=["no order", "opened", "closed"])
+def test_leaving_manual_mode_closes_the_shutter_and_keeps_the_other_modes(order: bool | None) -> None:
+    """The modes are asked for once: after the order to close, the camera has that order in their place."""
+    with bench() as b:
+        modes, shutter = b.camera.alt_modes, b.simulated.hardware.shutter
+        modes.shutter_output(True)
+        modes.manual_shutter(True)
+        b.forget()
+        modes.manual_shutter(False)
+        assert alt_mode_packets(b) == ["5000", "4f0120", "4f0101"]
+        assert modes.read() == AltMode.SHUTTER_OUTPUT
+        modes.manual_shutter(True)
+        if order is not None:
+            modes.move_shutter(order)
+        b.forget()
+        modes.manual_shutter(False)
+        # An order to the shutter takes the place of all modes, so none of them is left to keep.
+        assert alt_mode_packets(b) == ["5000", "4f0120", "4f0101" if order is None else "4f0100"]
+        assert not shutter.open
+
+
+def test_leaving_manual_mode_that_was_not_entered_moves_nothing() -> None:
+    with bench() as b:
+        b.forget()
+        b.camera.alt_modes.manual_shutter(False)
+        assert alt_mode_packets(b) == ["5000", "4f0100"]
+
+
 def test_moving_the_shutter_needs_manual_mode() -> None:
     with bench() as b, pytest.raises(Refused):
         b.camera.alt_modes.move_shutter(True)
@@ -294,17 +329,18 @@ def test_the_trigger_fires_behind_a_real_chip() -> None:
 
 
 def test_cooler() -> None:
-    with bench() as b:
+    with Clock(), bench() as b:
         assert b.camera.temperatures().cooler == CoolerState.OFF
         assert not b.camera.temperatures().cooling
         assert b.camera.set_point() == -10.0
         b.camera.cool_to(-20.0)
         assert b.camera.set_point() == -20.0
         b.time.advance(3600.0)
+        time.sleep(PCB_INTERVAL)  # on the driver's own clock
         t = b.camera.temperatures()
         assert t.cooling and t.cooler == CoolerState.ON
         assert t.ccd == pytest.approx(-20.0, abs=0.2)
-        assert 20 < t.power < 90
+        assert t.power is not None and 20 < t.power < 90
         assert t.heat_sink is not None and t.heat_sink > 20
         assert t.pcb is not None and t.pcb > t.heat_sink
         b.camera.warm_up()
@@ -316,6 +352,96 @@ def test_cooler() -> None:
         assert (t.cooler, t.power) == (CoolerState.OFF, 0.0)
 
 
+# A camera that answers SetFilterWheel while the wheel still moves; most likely they answer after it (3.5).
+AT_ONCE = ("wheel-answers-at-once",)
+
+
+def temperature(state: int, power: int) -> bytes:
+    """An answer to GetTemperature; power in 0.01 %."""
+    return bytes((0x47, 8, state)) + bytes.fromhex("07d00866") + power.to_bytes(2, "big") + b"\0"
+
+
+@pytest.mark.parametrize("state", [CoolerState.OFF, CoolerState.NO_CONTROL, CoolerState.BROWN_OUT])
+@pytest.mark.parametrize("power", [0, 1, 10_000, 65_535])
+def test_the_power_of_a_cooler_that_is_off_is_not_believed(state: CoolerState, power: int) -> None:
+    """What cameras report then is not known; the vendor does not look at it either."""
+    with bench() as b:
+        b.answers(p.GET_TEMPERATURE, temperature(state, power))
+        assert b.camera.temperatures().power == 0.0
+        assert "power" not in b.camera.session.oddities
+
+
+@pytest.mark.parametrize(
+    ("power", "shown"),
+    [(0, 0.0), (1, 0.01), (9_999, 99.99), (10_000, 100.0), (10_001, 100.0), (10_500, 100.0)],
+)
+@pytest.mark.parametrize("state", sorted(set(CoolerState) - NOT_COOLING))
+def test_the_power_of_a_cooler_that_works(state: CoolerState, power: int, shown: float) -> None:
+    """Regulation may show a little more than all of it."""
+    with bench() as b:
+        b.answers(p.GET_TEMPERATURE, temperature(state, power))
+        assert b.camera.temperatures().power == shown
+        assert "power" not in b.camera.session.oddities
+
+
+@pytest.mark.parametrize("power", [10_501, 20_000, 65_535])
+def test_a_power_that_cannot_be_is_unknown_and_said_once(
+    power: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bench() as b:
+        b.answers(p.GET_TEMPERATURE, temperature(CoolerState.ON, power), times=3)
+        for _ in range(3):
+            found = b.camera.temperatures()
+            assert found.power is None and found.cooling and found.ccd == 20.0
+        assert caplog.text.count("shown as unknown") == 1
+
+
+def test_the_board_is_asked_every_half_minute_and_all_else_each_time() -> None:
+    """CCD temperature, heat sink and power are GetTemperature's, as the vendor's."""
+    with Clock(), bench() as b:
+        b.forget()
+        for seconds, boards in ((0.0, 1), (1.0, 1), (PCB_INTERVAL - 1.5, 1), (1.0, 2), (PCB_INTERVAL, 3)):
+            time.sleep(seconds)
+            b.answers(p.GET_TEMPERATURE, temperature(CoolerState.ON, 4_200))
+            found = b.camera.temperatures()
+            assert (found.ccd, found.heat_sink, found.power) == (20.0, 21.5, 42.0)
+            assert found.pcb is not None and found.pcb > 23.0
+            assert len(b.sent(p.GET_TEMPERATURE_EX)) == boards
+        assert len(b.sent(p.GET_TEMPERATURE)) == 5
+
+
+@pytest.mark.parametrize("fault", ["silence", "wrong-echo", "device-error:0x80"])
+def test_a_board_that_is_not_answered_costs_its_temperature(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Clock(), bench() as b:
+        name, _, code = fault.partition(":")
+        b.fault(f"{name}:{code + ',' if code else ''}command=GetTemperatureEx,times=0")
+        for _ in range(3):
+            found = b.camera.temperatures()
+            assert found.pcb is None and found.heat_sink is not None
+            time.sleep(PCB_INTERVAL)
+        assert caplog.text.count("without the board's temperature") == 1
+        b.check_picture()
+
+
+@pytest.mark.parametrize("code", DEVICE_ERRORS)
+def test_a_complaint_of_the_camera_leaves_the_boards_last_temperature(code: int) -> None:
+    with Clock(), bench() as b:
+        before = b.camera.temperatures().pcb
+        assert before is not None
+        time.sleep(PCB_INTERVAL)
+        b.fault(f"device-error:{code},command=GetTemperatureEx")
+        assert b.camera.temperatures().pcb == before
+
+
+def test_no_board_where_the_command_is_missing() -> None:
+    with bench("583ws") as b:
+        b.forget()
+        assert b.camera.temperatures().pcb is None
+        assert b.sent(p.GET_TEMPERATURE_EX) == []
+
+
 def test_sensors_that_are_not_there() -> None:
     with bench("583ws") as b:
         t = b.camera.temperatures()
@@ -323,6 +449,24 @@ def test_sensors_that_are_not_there() -> None:
         assert t.heat_sink is not None
         b.answers(p.GET_TEMPERATURE, bytes.fromhex("47080007d00000000000"))
         assert b.camera.temperatures().heat_sink is None
+
+
+@pytest.mark.parametrize("fault", ["device-error:0x80", "wrong-echo", "silence"])
+def test_a_cooler_is_switched_although_the_set_point_cannot_be_read(
+    fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The order needs one to be complete: it has the one that was sent last."""
+    with Clock(), bench() as b:
+        b.camera.cool_to(-12.5)
+        b.forget()
+        name, _, code = fault.partition(":")
+        b.fault(f"{name}:{code + ',' if code else ''}command=GetSetPoint,times=0")
+        b.camera.warm_up()
+        b.camera.cooler_off()
+        orders = [p.decode_request(packet)[1] for packet in b.sent(p.SET_TEMPERATURE)]
+        assert orders == [p.SetTemperature(True, True, -12.5), p.SetTemperature(False, False, -12.5)]
+        assert caplog.text.count("continuing without the set point") == 1
+        assert b.camera.temperatures().cooler == CoolerState.OFF
 
 
 @pytest.mark.parametrize("degrees", [-40.01, 50.1, float("nan"), 1e9])
@@ -344,15 +488,16 @@ def wait_for_wheel(b: Bench) -> None:
 
 
 @pytest.mark.parametrize(("model", "count"), [("683ws", 5), ("583wsg-8", 8)])
-def test_filter_wheel(model: str, count: int) -> None:
-    with bench(model) as b:
+@pytest.mark.parametrize("at_once", [True, False], ids=["answered at once", "answered after the move"])
+def test_filter_wheel(model: str, count: int, at_once: bool) -> None:
+    with bench(model, strange=AT_ONCE if at_once else ()) as b:
         wheel = b.camera.wheel
         assert wheel is not None
         assert wheel.count == count
         for position in (count - 1, 0, 2):
             wheel.move(position)
-            assert wheel.moving()
-            assert b.camera.state().state == p.CameraState.FILTER_MOVING
+            assert wheel.moving() == at_once
+            assert (b.camera.state().state == p.CameraState.FILTER_MOVING) == at_once
             wait_for_wheel(b)
             assert wheel.position() == position
         assert b.sent(p.SET_FILTER_TRIM) == []
@@ -367,7 +512,7 @@ def test_filter_wheel(model: str, count: int) -> None:
 
 
 def test_filter_trims() -> None:
-    with bench("683ws") as b:
+    with bench("683ws", strange=AT_ONCE) as b:
         wheel, real = b.camera.wheel, b.simulated.hardware.wheel
         assert wheel is not None
         wheel.move(1, -300)
@@ -381,7 +526,7 @@ def test_filter_trims() -> None:
 
 
 def test_a_firmware_without_trims() -> None:
-    with bench("583ws") as b:
+    with bench("583ws", strange=AT_ONCE) as b:
         wheel = b.camera.wheel
         assert wheel is not None
         with pytest.raises(NotSupported, match="no filter trims"):

@@ -26,6 +26,7 @@ from usbproto.models import Address
 from usbproto.relays import Direction
 from usbproto.settings import GainChoice
 from usbproto.simulator.sky import Scene
+from usbproto.timing import FAST, VENDOR
 
 DATA = Path(__file__).parents[1] / "data" / "vendor"
 BASES = ("583", "683")
@@ -214,9 +215,12 @@ def kept_settings_first(session: Session) -> Session:
     return changed
 
 
-def leaves_manual_mode_clean(session: Session) -> Session:
+def manual_mode_left(session: Session) -> Session:
+    """Takes away the bits that are written without the last order to the shutter."""
     at = max(i for i, (step, packet) in enumerate(session) if packet == "4f0120")
-    return [*session[:at], (session[at][0], "4f0100"), *session[at + 1 :]]
+    step = session[at][0]
+    assert session[at + 1] == (step, "4f0100")
+    return [*session[: at + 1], *session[at + 2 :]]
 
 
 def same(session: Session) -> Session:
@@ -246,7 +250,7 @@ DIFFERENCES = {
         vendor=only("5a020000", "^connect"),
     ),
     "EEPROM": Difference(
-        "each byte that is shown is read once; the vendor reads some three times, and two that nobody sees",
+        "each byte that is shown is read once; the vendor reads some three times",
         vendor=only("6002...."),
         ours=only("6002...."),
     ),
@@ -271,7 +275,7 @@ DIFFERENCES = {
         ours=only("4200|4700"),
     ),
     "GetTemperatureEx": Difference(
-        "where the camera has it, it says more than GetTemperature",
+        "as with the vendor it is for the board's temperature alone, which the recorded driver does not show",
         ours=only("5b00", "^(?!connect)"),
     ),
     "cooler on": Difference(
@@ -283,8 +287,9 @@ DIFFERENCES = {
         vendor=with_bytes("4402....", "44020000"),
     ),
     "manual shutter off": Difference(
-        "manual mode is left without repeating the last order to the shutter, which the camera kept in its bits",
-        vendor=leaves_manual_mode_clean,
+        "both ask for the modes and close the shutter (20); the vendor ends there, and we then write the modes "
+        "without that order, which the camera keeps in their place and would obey again with the next mode",
+        ours=manual_mode_left,
     ),
 }
 
@@ -328,7 +333,14 @@ def test_only_known_places_of_the_eeprom_are_read(base: str) -> None:
     known = {start + offset for start in strings for offset in range(8)}
     known |= {
         *(Address.FAMILY, Address.SENSOR_TYPE, Address.COLOUR_MASK, Address.FILTER_WHEEL, Address.SHUTTER),
+        *(Address.SENSOR_CLASS, Address.MICROLENS),
     }
+    # Of the feature bytes, all that the vendor reads of an EEPROM that is programmed, and no other one.
+    features = {int(x[4:], 16) for _, x in vendor_session("683") if x.startswith("60")} - {
+        start + offset for start in strings for offset in range(8)
+    }
+    assert known - features == {start + offset for start in strings for offset in range(8)}
+    assert features <= known
     for connection in ("connect", "connect again"):
         read = [int(x[4:], 16) for s, x in our_session(base) if s == connection and x.startswith("60")]
         assert sorted(read) == sorted(known)
@@ -350,11 +362,20 @@ CHIP_DIFFERENCES = {
 
 
 @pytest.mark.parametrize("base", BASES)
+def test_with_the_vendors_timing_only_the_baud_rate_differs(base: str) -> None:
+    vendor = [tuple(request) for request in recorded(base)[0]["control"]]
+    with usb_bench(f"{base}wsg") as b:
+        ftdi.Channel(ftdi.ports(b.backend)[0], VENDOR).close()
+        ours = b.backend.requests
+    assert ours == [request for request in vendor if request[1] != BAUD_RATE]
+
+
+@pytest.mark.parametrize("base", BASES)
 def test_the_chip_is_set_up_as_by_the_vendor(base: str) -> None:
     vendor = [tuple(request) for request in recorded(base)[0]["control"]]
     with usb_bench(f"{base}wsg") as b:
         (port,) = ftdi.ports(b.backend)
-        channel = ftdi.Channel(port)
+        channel = ftdi.Channel(port, FAST)  # whose latency is the other difference
         ours = list(b.backend.requests)
         channel.close()
         assert b.backend.requests == ours  # closing only releases

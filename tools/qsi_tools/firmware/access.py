@@ -23,7 +23,7 @@ from usbproto import packets as p
 from usbproto.deadline import Deadline
 from usbproto.discovery import Found
 from usbproto.errors import NoCamera, QsiError, Refused
-from usbproto.identity import read_byte, read_text
+from usbproto.identity import Eeprom
 from usbproto.link import ByteChannel, Link
 from usbproto.models import Address
 
@@ -154,7 +154,8 @@ def read_facts(link: Link, found: Found, known: Sequence[Dialect] = dialects.KNO
     if state == p.CameraState.WAITING_FOR_TRIGGER:
         # Nothing else may be asked then (section 6.0).
         raise PlanRefused("The camera waits for an external trigger", "Power it off and on, or end the wait")
-    model = read_text(link, Address.MODEL)
+    eeprom = Eeprom(link)
+    model = eeprom.text(Address.MODEL)
     mark = dialects.recognise(lambda address, count: read_eeprom(link, address, count), known)
     cooling, supply = False, ""
     if mark is None or not mark.in_loader:
@@ -165,9 +166,9 @@ def read_facts(link: Link, found: Found, known: Sequence[Dialect] = dialects.KNO
         series=found.series.name,
         model=model,
         base_type=models.base_type(model),
-        firmware=read_text(link, Address.FIRMWARE_REVISION),
-        hardware=read_text(link, Address.HARDWARE_REVISION),
-        manufactured=read_text(link, Address.MANUFACTURING_DATE),
+        firmware=eeprom.text(Address.FIRMWARE_REVISION),
+        hardware=eeprom.text(Address.HARDWARE_REVISION),
+        manufactured=eeprom.text(Address.MANUFACTURING_DATE),
         mark=mark,
         idle=state == p.CameraState.IDLE,
         cooling=cooling,
@@ -176,7 +177,9 @@ def read_facts(link: Link, found: Found, known: Sequence[Dialect] = dialects.KNO
 
 
 def read_eeprom(link: Link, address: int, count: int) -> bytes:
-    return bytes(read_byte(link, at) for at in range(address, address + count))
+    """Bytes that an update depends on: one that cannot be read is an error, and no empty cell."""
+    addresses = range(address, address + count)
+    return bytes(link.exchange(p.GET_EEPROM, p.EepromAddress(at)).value for at in addresses)
 
 
 def _cooler(link: Link) -> tuple[bool, str]:
