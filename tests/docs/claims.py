@@ -63,6 +63,7 @@ class Not:
 
 
 README, SIMULATOR, DOCTOR = "README.md", "docs/simulator.md", "docs/doctor.md"
+FIRST_CONTACT = "docs/first-contact.md"
 PERFORMANCE, RECORDING, TOOLS = "docs/performance.md", "docs/recording.md", "docs/tools.md"
 
 # A machine for tests is no observatory: no service, no clock, no rules. The doctor says so, and is right.
@@ -95,7 +96,19 @@ CLAIMS = (
     Run(DOCTOR, "qsi-sim --listen 127.0.0.1:3240 --fault voltage:10.5 &"),
     # --- recordings; here nobody connects a camera, which the replay says ---
     Serve(RECORDING, "INDI_QSI_RECORD=night.jsonl indiserver indi_qsi_ccd", camera=False),
-    Run(RECORDING, "qsi-replay night.jsonl", ends=(2,)),
+    Run(RECORDING, "qsi-replay play night.jsonl", ends=(2,)),
+    Not(RECORDING, "sudo modprobe usbmon", "needs a kernel of its own: tests/vm/test_headless.py"),
+    Not(RECORDING, "sudo tcpdump -i usbmon1 -w night.pcap", "needs usbmon: tests/vm/test_headless.py"),
+    Run(RECORDING, "qsi-replay import night.pcap -o imported.jsonl", ends=(2,)),
+    Run(RECORDING, "qsi-replay show night.jsonl"),
+    # --- the first evening with a real camera, rehearsed with a strange one ---
+    Not(FIRST_CONTACT, "echo 64 | sudo tee /sys/module/usbcore/parameters/usbfs_memory_mb", "changes the machine"),
+    Serve(FIRST_CONTACT,
+          "qsi-sim --listen 127.0.0.1:3240 --strange slow-init:6 --strange longer-answers:2 --strange late-busy &"),
+    Run(FIRST_CONTACT, "qsi-snap 0.5", leaves=("QSI_CCD_light_001.fits",)),
+    Run(FIRST_CONTACT, "ls ~/.indi/qsi-flight"),
+    Run(FIRST_CONTACT, "qsi-doctor --json >qsi-doctor.json || true", leaves=("qsi-doctor.json",)),
+    Serve(FIRST_CONTACT, "INDI_QSI_RECORD=first-night.jsonl indiserver indi_qsi_ccd", camera=False),
     # --- qsi-snap and qsi-watch ---
     Given(TOOLS, "tools/run --model 683wsg"),
     Not(TOOLS, "sudo apt install python3-photutils python3-scipy python3-matplotlib", "changes the machine"),

@@ -31,7 +31,10 @@ WRAPPERS = CLIENTS | {
 SUBSTITUTES = {"127.0.0.1:3240": "127.0.0.1:{usb_port}", "/tmp/": "{folder}/tmp/"}
 BASH = ("bash", "-eu", "-o", "pipefail", "-c")
 # What would lead a program out of the test's own world.
-FOREIGN = ("INDI_QSI_USB", "INDI_QSI_SERIAL", "INDI_QSI_DEBUG", "INDI_QSI_BLOB", "INDIDEV", "INDICONFIG")
+FOREIGN = (
+    *("INDI_QSI_USB", "INDI_QSI_SERIAL", "INDI_QSI_DEBUG", "INDI_QSI_BLOB", "INDI_QSI_TIMING"),
+    *("INDIDEV", "INDICONFIG"),
+)
 
 
 def wrap(folder: Path, port: int, programs: Mapping[str, str] = WRAPPERS) -> Path:

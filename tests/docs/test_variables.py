@@ -21,6 +21,7 @@ TRIED = {
     "INDI_QSI_BLOB": "tests/indi/test_indiserver.py",
     "INDI_QSI_DEBUG": HERE,
     "INDI_QSI_RECORD": "tests/recording/test_recorder.py",
+    "INDI_QSI_TIMING": "tests/first_contact/test_link_timing.py",
     "INDIDEV": "tests/end_to_end/test_connection.py",
     "INDICONFIG": "tests/end_to_end/test_connection.py",
 }
