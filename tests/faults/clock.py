@@ -77,7 +77,10 @@ class Clock:
         self._stepped += seconds
 
     def sleep(self, seconds: float) -> None:
-        _Waiter(self, self.monotonic() + seconds).block()
+        if threading.current_thread() in self._foreign:
+            _sleep(seconds)
+        else:
+            _Waiter(self, self.monotonic() + seconds).block()
 
     def _wait(self, waiter: _Waiter) -> None:
         with self._mutex:
@@ -128,6 +131,9 @@ class Clock:
             return not waiter.expired
 
         def join(self: threading.Thread, timeout: float | None = None) -> None:
+            if threading.current_thread() in clock._foreign:
+                _join(self, timeout)
+                return
             with clock._mutex:
                 clock._joining += 1
                 clock._jump()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from tests.faults.rig import Rig
 
 STEPS = (3600.0, -3600.0)
 EXPOSURE = 10.0  # s
+REAL_TIME = time.monotonic
 
 
 @pytest.fixture
@@ -97,3 +99,35 @@ def test_waits_are_on_the_monotonic_clock() -> None:
                 if isinstance(node, ast.Attribute) and ast.unparse(node) == "time.time":
                     found.add(path.name)
     assert found == {"writer.py", "recorder.py", "exposure.py", "files.py"}
+
+
+def test_threads_from_before_do_not_count_whatever_they_wait_in() -> None:
+    """They are left of earlier tests in this process. If they counted, time would jump too soon."""
+    over = threading.Event()
+
+    def sleeps() -> None:
+        while not over.is_set():
+            time.sleep(0.001)
+
+    def joins() -> None:
+        sleeper.join()
+
+    sleeper, joiner = threading.Thread(target=sleeps), threading.Thread(target=joins)
+    sleeper.start()
+    joiner.start()
+    try:
+        with Clock():
+            done = threading.Event()
+
+            def works() -> None:
+                end = REAL_TIME() + 0.2
+                while REAL_TIME() < end:
+                    pass
+                done.set()
+
+            threading.Thread(target=works).start()
+            assert done.wait(20), "time has jumped although a thread was at work"
+    finally:
+        over.set()
+        sleeper.join()
+        joiner.join()
