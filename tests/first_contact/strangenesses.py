@@ -16,6 +16,7 @@ class Row:
 
     `missing`: properties that a camera may lack because of it, and `more` those that it may have. `series`:
     the one that it shows on, None for both. `pairs`: whether anything else may be strange at the same time.
+    `large_reads`: it shows only where more than 16 KiB are read at a time.
     """
 
     strange: str
@@ -24,6 +25,7 @@ class Row:
     more: frozenset[str] = frozenset()
     series: str | None = None
     pairs: bool = True
+    large_reads: bool = False
 
     @property
     def name(self) -> str:
@@ -72,7 +74,7 @@ ROWS = (
     Row("transfer-errors:61,0,EOVERFLOW,lose=1", "A USB transfer failed"),
     Row("full-speed", "64 bytes instead of 512", series="600"),
     Row("no-scatter-gather"),
-    Row("no-memory", "usbfs_memory_mb"),
+    Row("no-memory", "usbfs_memory_mb", large_reads=True),
 )
 MODELS = ("583wsg", "683wsg", "640wsg", "799wsg")
 UNKNOWN = "799wsg"  # a 683 that calls itself so

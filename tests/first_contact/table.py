@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from indi_qsi.device.link_timing import from_environment
 from tests.faults.clock import Clock
 from tests.faults.rig import Rig
 from tests.first_contact.life import live
 from tests.first_contact.strangenesses import ROWS, UNKNOWN, Row
+from usbproto.timing import VENDOR
 
 TRANSFERS = "transfer-errors"
 TRIES = 6  # a frame has some dozen transfers that cannot be repeated
@@ -21,8 +23,11 @@ CONNECTIONS = 2  # in a life; each may say it once
 
 
 def rows(model: str) -> list[object]:
-    """Those that can show on this model."""
-    return [pytest.param(row, id=row.strange) for row in ROWS if row.series in (None, series_of(model))]
+    """Those that can show on this model, and with the timing that the tests run with."""
+    shown = [row for row in ROWS if row.series in (None, series_of(model))]
+    if from_environment() is VENDOR:
+        shown = [row for row in shown if not row.large_reads]
+    return [pytest.param(row, id=row.strange) for row in shown]
 
 
 def series_of(model: str) -> str:
