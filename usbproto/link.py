@@ -132,7 +132,6 @@ class Link:
         self._counted: LinkError | None = None  # the last one that was
         self._late: Counter[int] = Counter()  # by command code: answers that may still come
         self._left_over = 0  # bytes that were dropped behind the last answer
-        self.dirty_count = 0  # times that bytes were found where none should be
         self.doubtful = False  # the camera was silent for so long that it may have started anew
 
     def close(self) -> None:
@@ -472,7 +471,5 @@ class Link:
             self._count_error(error)
 
     def _count_dropped(self, dropped: int, where: str) -> None:
-        if not dropped:
-            return
-        self.dirty_count += 1
-        self.session.odd("stray bytes", f"Dropped {dropped} stray bytes from the camera at {where}")
+        if dropped:
+            self.session.odd("stray bytes", f"Dropped {dropped} stray bytes from the camera at {where}")

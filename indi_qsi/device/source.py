@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indi_qsi.bus import Bus
 from indi_qsi.version import VERSION
-from usbproto.flight import FlightRecorder
-from usbproto.flightfiles import FOLDER, FlightFiles
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
+    from usbproto.flight import FlightRecorder
+    from usbproto.flightfiles import FlightFiles
     from usbproto.session import Session
     from usbproto.timing import Timing
 
@@ -30,9 +31,8 @@ class CameraSource:
         self._bus = bus
         self._cache = directory / CACHE_FILE
         self._simulated: Bus | None = None
-        self.flight = FlightRecorder()
-        self.flight.facts["driver"] = VERSION
-        self._flights = FlightFiles(directory / FOLDER)
+        self._directory = directory
+        self._flights: FlightFiles | None = None  # made with the first of them
         self.serial = serial
 
     @property
@@ -63,10 +63,24 @@ class CameraSource:
         session.timing = timing(claimed.serial)
         return claimed.open(cache, session)
 
+    @cached_property
+    def flight(self) -> FlightRecorder:
+        """The last exchanges. Imported late: a launcher wants the first definitions at once."""
+        from usbproto.flight import FlightRecorder
+
+        recorder = FlightRecorder()
+        recorder.facts["driver"] = VERSION
+        return recorder
+
     def keep(self, kind: str, reason: str) -> Path | None:
-        """Has what the flight recorder holds written to a file, and returns its path at once."""
+        """Has the flight recorder written to a file, and returns its path at once. Camera thread."""
+        from usbproto.flightfiles import FOLDER, FlightFiles
+
+        if self._flights is None:
+            self._flights = FlightFiles(self._directory / FOLDER)
         return self._flights.save(self.flight, kind, reason)
 
     def close(self) -> None:
         self.simulate = False
-        self._flights.close()
+        if self._flights is not None:
+            self._flights.close()
