@@ -4,6 +4,8 @@
 The file is a list of the requests that bring the saved values back; loading it means dispatching
 them as if a client had sent them. It replaces the file of the C++ driver, and either can read what
 the other wrote.
+
+All functions may wait for the disk, so they are for the storage thread, and for the start.
 """
 
 from __future__ import annotations
@@ -11,9 +13,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from indi_qsi.storage import LOCK_LIMIT, NotRegularError, locked, read_regular, reason, write_atomically
 from indi_qsi.wire import writer
 from indi_qsi.wire.messages import NewVector, Problem, Severity
 from indi_qsi.wire.parser import Parser
@@ -25,6 +31,9 @@ MAX_FILE = 1024 * 1024
 
 # How many broken files are kept aside; a fault that comes back must not fill the disk.
 MAX_BROKEN = 9
+
+# s for the lock when loading has to write something beside the file: a launcher waits for the definitions.
+LOAD_LIMIT = 2.0
 
 _ROOT = re.compile(rb"\s*(?:<\?xml[^<>]*>\s*)?<INDIDriver\s*>(.*)</INDIDriver\s*>\s*", re.DOTALL)
 _EMPTY_ROOT = re.compile(rb"\s*(?:<\?xml[^<>]*>\s*)?<INDIDriver\s*/>\s*")
@@ -38,10 +47,23 @@ class _BrokenFileError(Exception):
     """The file's contents make no sense."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """A file as it was read. `broken` is why it cannot be used, `unknown` what only a later version knows."""
+
+    data: bytes
+    requests: list[NewVector]
+    unknown: str = ""
+    broken: str = ""
+
+
 class Config:
     """The config file of one device.
 
     It is $INDICONFIG if that is set, else $HOME/.indi/<device>_config.xml. `environ` is for tests.
+
+    Several devices and processes may have the same file. Each change is made under a lock, so that no
+    program overwrites what another one has just saved.
     """
 
     def __init__(self, device: str, environ: Mapping[str, str] = os.environ) -> None:
@@ -51,6 +73,7 @@ class Config:
         # A device name with a slash must not lead out of the directory.
         file_name = f"{device.replace('/', '_')}_config.xml"
         self.path = Path(given) if given else Path(home) / ".indi" / file_name
+        self._chosen = bool(given)
 
     @property
     def default_path(self) -> Path:
@@ -62,21 +85,21 @@ class Config:
 
         After a crash or a power cut there is the old file or the new one, never half of one.
         """
-        lines = [b"<INDIDriver>\n"]
-        lines += [writer.new_vector(r.kind, r.device, r.name, r.values) for r in requests]
-        lines.append(b"</INDIDriver>\n")
-        self._check_owner(self.path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o775)
-            _write(self.path, b"".join(lines))
-            self._keep_default()
-        except OSError as error:
-            raise ConfigError(f"cannot save {self.path}: {error.strerror or error}") from error
+        data = _data(requests)
+        with self._alone("save"):
+            self._write(data)
 
     def update(self, requests: Iterable[NewVector]) -> None:
-        """Replaces or appends single vectors in the file. Raises ConfigError."""
-        merged = {(r.device, r.name): r for r in (*self.load(), *requests)}
-        self.save(merged.values())
+        """Replaces or appends single vectors in the file. Raises ConfigError.
+
+        What else is in the file stays, also what another program saves at the same time.
+        """
+        changed = list(requests)
+        with self._alone("save"):
+            contents = self._read(self.path)
+            self._keep(self.path, contents)
+            merged = {(r.device, r.name): r for r in (*contents.requests, *changed)}
+            self._write(_data(merged.values()))
 
     def load(self) -> list[NewVector]:
         """The saved requests; none if there is no file. Raises ConfigError.
@@ -84,57 +107,118 @@ class Config:
         A file that cannot be understood is renamed to .broken-<n>, so that the next save starts a
         new one and the old one can be looked at; that is reported in the log, and nothing is loaded.
         """
-        requests = self._read(self.path)
-        if requests:
-            try:
-                self._keep_default()
-            except OSError as error:
-                _log.warning("cannot write %s: %s", self.default_path, error.strerror or error)
-        return requests
+        return self._load(self.path)
 
     def load_default(self) -> list[NewVector]:
         """The requests of the default file; none if there is no such file. Raises ConfigError."""
-        return self._read(self.default_path)
+        return self._load(self.default_path)
 
     def purge(self) -> None:
         """Deletes the file, but not the default. Raises ConfigError if there is none."""
+        try:
+            self.path.lstat()  # before a lock file is made for nothing
+        except OSError as error:
+            raise ConfigError(f"cannot delete {self.path}: {reason(error)}") from error
+        with self._alone("delete"):
+            self.path.unlink()
+
+    @contextmanager
+    def _alone(self, action: str) -> Iterator[None]:
+        """For a change of the file: with the lock, and if it may be changed at all. Raises ConfigError."""
         self._check_owner(self.path)
         try:
-            self.path.unlink()
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o775)
+            with locked(self.path, LOCK_LIMIT):
+                yield
+        except NotRegularError as error:
+            raise self._irregular(self.path, error) from error
         except OSError as error:
-            raise ConfigError(f"cannot delete {self.path}: {error.strerror or error}") from error
+            raise ConfigError(f"cannot {action} {self.path}: {reason(error)}") from error
 
-    def _keep_default(self) -> None:
-        if not self.default_path.exists():
-            _write(self.default_path, self.path.read_bytes())
+    def _write(self, data: bytes) -> None:
+        """Raises OSError."""
+        write_atomically(self.path, data)
+        self._keep_default(data)
 
-    def _read(self, path: Path) -> list[NewVector]:
+    def _load(self, path: Path) -> list[NewVector]:
+        contents = self._read(path)
+        try:
+            if not self._to_keep(path, contents):
+                return contents.requests
+            with locked(self.path, LOAD_LIMIT):
+                contents = self._read(path)  # another program may have saved it meanwhile
+                self._keep(path, contents)
+        except OSError as error:
+            if contents.broken:
+                _log.error(
+                    "%s is broken (%s), and cannot be renamed: %s", path, contents.broken, reason(error)
+                )
+            else:
+                _log.warning("cannot keep a copy of %s beside it: %s", path, reason(error))
+        return contents.requests
+
+    def _read(self, path: Path) -> _Contents:
+        """Raises ConfigError."""
         self._check_owner(path)
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_FILE + 1)
-            requests, unknown = _parse(data)
-            if unknown:
-                _keep_unknown(path, data, unknown)
-            return requests
+            data = read_regular(path, MAX_FILE + 1)
         except FileNotFoundError:
-            return []
+            return _Contents(b"", [])
+        except NotRegularError as error:
+            raise self._irregular(path, error) from error
         except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+            raise ConfigError(f"cannot read {path}: {reason(error)}") from error
+        try:
+            requests, unknown = _parse(data)
         except _BrokenFileError as error:
-            _set_aside(path, str(error))
-            return []
+            return _Contents(data, [], broken=str(error))
+        return _Contents(data, requests, unknown)
+
+    def _to_keep(self, path: Path, contents: _Contents) -> bool:
+        """Whether `_keep` has something to do."""
+        return bool(
+            contents.broken
+            or (contents.unknown and not _later(path).exists())
+            or (contents.requests and path == self.path and not self.default_path.exists())
+        )
+
+    def _keep(self, path: Path, contents: _Contents) -> None:
+        """Keeps what the next save would lose. The caller has the lock. Raises OSError."""
+        if contents.broken:
+            _set_aside(path, contents.broken)
+        if contents.unknown:
+            _keep_unknown(path, contents.data, contents.unknown)
+        if contents.requests and path == self.path:
+            self._keep_default(contents.data)
+
+    def _keep_default(self, data: bytes) -> None:
+        """Raises OSError."""
+        if not self.default_path.exists():
+            write_atomically(self.default_path, data)
 
     def _check_owner(self, path: Path) -> None:
         try:
-            owner = path.stat().st_uid
+            status = path.stat()
         except OSError:
             return  # No file, or none that can be looked at: opening it will tell.
-        if owner == 0 and os.geteuid() != 0:
+        if status.st_uid == 0 and os.geteuid() != 0 and stat.S_ISREG(status.st_mode):
             raise ConfigError(
                 f"{path} belongs to root, probably from a server that was started with sudo; "
                 f"give it back with: sudo chown {os.geteuid()} '{path}'"
             )
+
+    def _irregular(self, path: Path, error: NotRegularError) -> ConfigError:
+        remedy = "move it away"
+        if self._chosen and path == self.path:
+            remedy = "set INDICONFIG to the path of a file, or unset it"
+        return ConfigError(f"{path} is {error.kind}, not a regular file; {remedy}")
+
+
+def _data(requests: Iterable[NewVector]) -> bytes:
+    lines = [b"<INDIDriver>\n"]
+    lines += [writer.new_vector(r.kind, r.device, r.name, r.values) for r in requests]
+    lines.append(b"</INDIDriver>\n")
+    return b"".join(lines)
 
 
 def _parse(data: bytes) -> tuple[list[NewVector], str]:
@@ -159,43 +243,23 @@ def _parse(data: bytes) -> tuple[list[NewVector], str]:
     return requests, unknown
 
 
-def _keep_unknown(path: Path, data: bytes, reason: str) -> None:
+def _later(path: Path) -> Path:
+    return path.with_name(f"{path.name}.later")
+
+
+def _keep_unknown(path: Path, data: bytes, why: str) -> None:
     """A later version's file: the next save drops what is not known here, so all is kept. Raises OSError."""
-    beside = path.with_name(f"{path.name}.later")
+    beside = _later(path)
     if not beside.exists():
-        _log.warning("%s is of a later version (%s); it is kept as %s", path, reason, beside.name)
-        _write(beside, data)
+        _log.warning("%s is of a later version (%s); it is kept as %s", path, why, beside.name)
+        write_atomically(beside, data)
 
 
-def _set_aside(path: Path, reason: str) -> None:
+def _set_aside(path: Path, why: str) -> None:
+    """Raises OSError; then the file must not be replaced, because it may hold the most."""
     for number in range(1, MAX_BROKEN + 1):
         aside = path.with_name(f"{path.name}.broken-{number}")
         if not aside.exists() or number == MAX_BROKEN:
             break
-    try:
-        path.rename(aside)
-    except OSError as error:
-        _log.error("%s is broken (%s), and cannot be renamed: %s", path, reason, error.strerror)
-    else:
-        _log.error("%s is broken (%s); it is now %s", path, reason, aside.name)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there as a whole or not at all. Raises OSError."""
-    # Through a link to the file it points to, as people keep config files elsewhere.
-    path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    path.rename(aside)
+    _log.error("%s is broken (%s); it is now %s", path, why, aside.name)

@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +29,7 @@ from indi_qsi.properties import config as config_module
 from indi_qsi.properties.config import MAX_BROKEN, MAX_FILE, Config, ConfigError
 from indi_qsi.wire.messages import Kind, NewVector
 from tests.support.indi import RecordingLink
+from tests.support.saving import PATIENCE
 
 ONE = NewVector(Kind.NUMBER, "QSI CCD", "N", (("A", "1.5"), ("B", "2.0")))
 TWO = NewVector(Kind.TEXT, "QSI CCD", "T", (("A", "Hα <&> 'x'"),))
@@ -157,7 +164,7 @@ def test_broken_files_do_not_pile_up(config: Config) -> None:
     for number in range(MAX_BROKEN + 3):
         config.path.write_text(f"broken {number}")
         config.load()
-    kept = sorted(path.read_text() for path in config.path.parent.iterdir())
+    kept = sorted(path.read_text() for path in config.path.parent.glob("*.broken-*"))
     assert len(kept) == MAX_BROKEN
     assert f"broken {MAX_BROKEN + 2}" in kept
 
@@ -191,6 +198,173 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     config = Config("QSI CCD", {"HOME": str(tmp_path)})
     with pytest.raises(ConfigError, match="cannot save"):
         config.save([ONE])
+
+
+# --- several programs, and what is not a file ---
+
+UPDATES = """
+import sys
+from indi_qsi.properties.config import Config
+from indi_qsi.wire.messages import Kind, NewVector
+config = Config("QSI CCD")
+for number in range(80):
+    name = f"{sys.argv[1]}_{number}"
+    config.update([NewVector(Kind.NUMBER, "QSI CCD", name, (("A", "1"),))])
+    assert name in [request.name for request in config.load()]
+"""
+
+
+def test_two_processes_that_update_at_once_lose_nothing(tmp_path: Path) -> None:
+    """One has a link to the file of the other."""
+    path, link = tmp_path / "config.xml", tmp_path / "link.xml"
+    link.symlink_to(path)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", UPDATES, name],
+            env={**os.environ, "INDICONFIG": str(given)},
+            stderr=subprocess.PIPE,
+        )
+        for name, given in (("ONE", path), ("TWO", link))
+    ]
+    for process in processes:
+        assert process.communicate(timeout=PATIENCE) == (None, b"")
+        assert process.returncode == 0
+    saved = {request.name for request in Config("QSI CCD", {"INDICONFIG": str(path)}).load()}
+    assert saved == {f"{name}_{number}" for name in ("ONE", "TWO") for number in range(80)}
+    names = {"config.xml", "config.xml.default", ".config.xml.lock", "link.xml", "link.xml.default"}
+    assert {other.name for other in tmp_path.iterdir()} == names
+
+
+def test_devices_of_one_process_lose_nothing(config: Config, tmp_path: Path) -> None:
+    def work(name: str) -> None:
+        own = Config("QSI CCD", {"HOME": str(tmp_path)})
+        for number in range(20):
+            own.update([NewVector(Kind.NUMBER, name, f"N{number}", (("A", "1"),))])
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b", "c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(config.load()) == 60
+
+
+def test_nobody_waits_for_ever_for_a_hung_one(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.save([ONE])
+    monkeypatch.setattr(config_module, "LOCK_LIMIT", 0.02)
+    monkeypatch.setattr(config_module, "LOAD_LIMIT", 0.02)
+    with config.path.with_name(f".{config.path.name}.lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for action in (config.purge, lambda: config.save([TWO]), lambda: config.update([TWO])):
+            with pytest.raises(ConfigError, match="another program has locked"):
+                action()
+        assert config.load() == [ONE]
+        config.default_path.unlink()
+        assert config.load() == [ONE]  # only its copy is missing
+        assert "cannot keep a copy" in caplog.text and not config.default_path.exists()
+        config.path.write_text("broken")
+        assert config.load() == []
+        assert "is broken" in caplog.text and "cannot be renamed" in caplog.text
+        assert config.path.read_text() == "broken"
+    config.update([TWO])
+    assert config.load() == [TWO]
+    assert config.path.with_name(config.path.name + ".broken-1").read_text() == "broken"
+
+
+def test_a_file_that_was_saved_meanwhile_is_not_set_aside(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.save([ONE])
+    good = config.path.read_bytes()
+    config.path.write_text("broken")
+    original = config_module.locked
+
+    def locked(path: Path, limit: float) -> Any:
+        path.write_bytes(good)  # by a driver that had the lock before
+        return original(path, limit)
+
+    monkeypatch.setattr(config_module, "locked", locked)
+    assert config.load() == [ONE]
+    assert not list(config.path.parent.glob("*broken*"))
+
+
+def test_a_broken_file_that_cannot_be_renamed_stays(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.path.parent.mkdir()
+    config.path.write_text("broken")
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    assert config.load() == []
+    assert "is broken" in caplog.text and "cannot be renamed" in caplog.text
+    with pytest.raises(ConfigError, match=r"cannot save .* not permitted"):
+        config.update([ONE])
+    assert config.path.read_text() == "broken"
+
+
+def test_a_disk_that_cannot_be_written_is_read(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config.path.parent.mkdir()
+    config.path.write_text(FOREIGN.replace("newSwitchVector", "newLaterVector"))
+    original = os.open
+
+    def refuse(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return original(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert [request.name for request in config.load()] == ["POLLING_PERIOD"]
+    assert "cannot keep a copy" in caplog.text
+    with pytest.raises(ConfigError, match=r"cannot save .* Read-only file system"):
+        config.update([ONE])
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "directory", "device"])
+@pytest.mark.parametrize("chosen", [True, False])
+def test_what_is_not_a_file_is_left_alone(tmp_path: Path, kind: str, chosen: bool) -> None:
+    path = tmp_path / ".indi" / "QSI CCD_config.xml"
+    path.parent.mkdir()
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null")
+    mode = path.lstat().st_mode
+    config = Config("QSI CCD", {"INDICONFIG" if chosen else "HOME": str(path if chosen else tmp_path)})
+    assert config.path == path
+    remedy = "set INDICONFIG to the path of a file, or unset it" if chosen else "move it away"
+    for action in (config.load, config.purge, lambda: config.save([ONE]), lambda: config.update([ONE])):
+        with pytest.raises(ConfigError, match=f"is a {kind}, not a regular file; {remedy}"):
+            action()
+    assert list(path.parent.iterdir()) == [path] and path.lstat().st_mode == mode
+    assert config.load_default() == []
+
+
+def test_a_device_file_is_never_replaced() -> None:
+    config = Config("QSI CCD", {"INDICONFIG": "/dev/null"})
+    for action in (config.load, config.purge, lambda: config.save([ONE]), lambda: config.update([ONE])):
+        with pytest.raises(ConfigError, match="/dev/null is a device"):
+            action()
+    assert config.path.is_char_device()
+    assert not list(Path("/dev").glob(".*"))
+
+
+def test_a_default_that_is_not_a_file_is_left_alone(config: Config) -> None:
+    config.path.parent.mkdir()
+    os.mkfifo(config.default_path)
+    config.save([ONE])
+    assert config.load() == [ONE]
+    with pytest.raises(ConfigError, match="is a FIFO, not a regular file; move it away"):
+        config.load_default()
+    assert config.default_path.is_fifo()
 
 
 def test_vectors_come_back_as_if_a_client_had_asked(config: Config) -> None:
