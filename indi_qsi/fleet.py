@@ -19,6 +19,7 @@ from indi_qsi.device.device import QsiDevice
 from indi_qsi.device.memory import Memory
 from indi_qsi.device.source import CameraSource
 from indi_qsi.properties import Hub
+from indi_qsi.storage import Storage, reason
 from usbproto.errors import QsiError
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class Fleet:
         self._bus = bus
         self._name = name
         self._directory = directory
-        self._memory = Memory(directory)
+        self._storage = Storage()
+        self._memory = Memory(directory, self._storage)
         self._bound = serial is not None
         self._tell_arrived = arrived
         self._lock = threading.Lock()
@@ -77,6 +79,7 @@ class Fleet:
             watcher.close()
         for device in (*self._others.values(), self._first):
             device.close()
+        self._storage.close()
 
     @property
     def devices(self) -> tuple[QsiDevice, ...]:
@@ -101,10 +104,11 @@ class Fleet:
         self._first.source.serial = serial
         if self._bus.simulated:
             return
-        try:
-            self._memory.put(FIRST, self._section, {"serial": serial})
-        except OSError as error:
-            log.warning("which camera is %s cannot be remembered: %s", self._name, error.strerror)
+        self._memory.put(FIRST, self._section, {"serial": serial}, self._remembered)
+
+    def _remembered(self, error: Exception | None) -> None:
+        if error is not None:
+            log.warning("which camera is %s cannot be remembered: %s", self._name, reason(error))
 
     def _watch(self) -> None:
         from usbproto.hotplug import Watcher

@@ -33,6 +33,7 @@ from indi_qsi.device.upload import UploadSubject
 from indi_qsi.device.worker import THREAD_NAME, CameraThread
 from indi_qsi.properties import Device, Hub, Level, NumberVector, Rejected, Request, State, Vector
 from indi_qsi.properties.config import Config, ConfigError
+from indi_qsi.storage import Storage
 from indi_qsi.wire.messages import NewVector
 from indi_qsi.wire.numbers import format_number, parse_number
 from usbproto.errors import QsiError, Refused
@@ -67,7 +68,8 @@ class QsiDevice:
         self._config = Config(name)
         self._polling = housekeeping.polling_period()
         self._connection = Connection(self._thread, self)
-        memory = Memory(self._config.path.parent)
+        self._storage = Storage()
+        memory = Memory(self._config.path.parent, self._storage)
         self._geometry = GeometrySubject()
         self._status = StatusSubject()
         self._phase = PhaseSubject()
@@ -155,6 +157,7 @@ class QsiDevice:
         if self._guider_device is not None:
             self._guider_device.close()
         self._hub.remove_device(self._device)
+        self._storage.close()
 
     # --- for whoever looks after the process; any thread ---
 

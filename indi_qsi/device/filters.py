@@ -310,7 +310,7 @@ class FilterSubject(Subject):
     def _keep(self, vector: Vector[Any], values: dict[str, Any]) -> None:
         kept = self._memory.get(self._serial, SECTION) | values
         try:
-            self._memory.put(self._serial, SECTION, kept)
+            self._memory.put_and_wait(self._serial, SECTION, kept)
         except OSError as error:
             vector.set(
                 values,

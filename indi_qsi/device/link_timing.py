@@ -122,7 +122,7 @@ class LinkTimingSubject(Subject):
         self._camera.use_timing(timing)
         message = None
         try:
-            self._memory.put(self._camera.usb_serial, SECTION, {KEY: timing.name})
+            self._memory.put_and_wait(self._camera.usb_serial, SECTION, {KEY: timing.name})
         except OSError as error:
             message = f"This holds until the driver ends: it cannot be saved ({error.strerror})"
         self.vector.select(element, state=State.OK, message=message, level=Level.WARNING)

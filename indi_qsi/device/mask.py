@@ -148,7 +148,7 @@ class MaskSubject(Subject):
         camera.pixel_mask = mask  # from the next picture on
         message, level = f"{len(mask)} pixels are masked", Level.INFO
         try:
-            self._memory.put(camera.identity.serial, SECTION, values)
+            self._memory.put_and_wait(camera.identity.serial, SECTION, values)
         except OSError as error:
             message += f"; this holds until the driver ends: it cannot be saved ({error.strerror})"
             level = Level.WARNING

@@ -271,7 +271,7 @@ class PanelSubject(Subject):
     def _keep(self, section: str, values: dict[str, Any]) -> str | None:
         """Keeps them for the next connect; returns what the user must know if that fails."""
         try:
-            self._memory.put(self._serial, section, values)
+            self._memory.put_and_wait(self._serial, section, values)
         except OSError as error:
             return f"This holds until the driver ends: it cannot be saved ({error.strerror})"
         return None

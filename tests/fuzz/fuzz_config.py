@@ -14,6 +14,7 @@ from pathlib import Path
 from indi_qsi.device.memory import FILE, Memory
 from indi_qsi.properties.config import Config
 from indi_qsi.properties.elements import TEXT_LENGTH
+from indi_qsi.storage import Storage
 from indi_qsi.wire import limits, writer
 from indi_qsi.wire.messages import Kind, NewVector
 from usbproto import packets as p
@@ -72,12 +73,15 @@ def _could_be_ours(request: NewVector) -> bool:
 def _memory(data: bytes) -> None:
     folder = _folder()
     (folder / FILE).write_bytes(data)
-    memory = Memory(folder)
+    storage = Storage()
+    memory = Memory(folder, storage)
     before = memory.get("00683001", "filters")
     assert isinstance(before, dict)
     assert any(path.read_bytes() == data for path in folder.iterdir()), "what was in the file is lost"
-    memory.put("00683001", "names", _KEPT)
-    assert Memory(folder).get("00683001", "names") == _KEPT
+    memory.put_and_wait("00683001", "names", _KEPT)
+    storage.close()
+    del memory  # what it knows goes with it
+    assert Memory(folder, storage).get("00683001", "names") == _KEPT
     _empty(folder)
 
 
