@@ -36,7 +36,7 @@ class AutoConnect:
     def arrived(self, device: QsiDevice) -> None:
         """The camera of this device is on the USB. Any thread; does not wait."""
         with self._changed:
-            if not (device.connected or device.waiting):
+            if not (self._closed or device.removed or device.connected or device.waiting):
                 self._request(device)
 
     def close(self) -> None:
@@ -61,7 +61,9 @@ class AutoConnect:
     def _again(self, device: QsiDevice) -> None:
         """What became of the last attempt?"""
         state = device.connection_state
-        if state is State.ALERT and not device.waiting:
+        if device.removed:
+            del self._due[device]
+        elif state is State.ALERT and not device.waiting:
             self._request(device)
         elif state is State.BUSY:
             self._due[device] = time.monotonic() + self._retry

@@ -16,6 +16,7 @@ A recorder that is set before the backend is made hears all of it.
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,14 @@ class Bus:
     def simulated(self) -> bool:
         return self._kind == "sim"
 
-    def claim(self, serial: str | None = None) -> Claimed:
+    def claim(
+        self, serial: str | None = None, *, prefer: str | None = None, avoid: Collection[str] = ()
+    ) -> Claimed:
         """Claims a camera for this process (`discovery.claim`); opening it then needs no lock."""
         from usbproto import discovery
 
         with self.lock:
-            claimed = discovery.claim(serial, backend=self.backend())
+            claimed = discovery.claim(serial, backend=self.backend(), prefer=prefer, avoid=avoid)
             self._claimed = [*self._still_claimed(), claimed]
             return claimed
 

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """All cameras of a process: one INDI device each, with names that stay.
 
-The first camera that this user ever had keeps the plain device name; every further one is called by its
-serial number. Which one was first is remembered, for each bus apart and never for a simulated camera. A
-process that is bound to one camera (INDI_QSI_SERIAL) serves only that one, under the plain name.
+The device with the plain name is bound to the first camera that it opens. Which camera that is is remembered,
+for each bus apart and never for a simulated camera. Every other camera that is seen has a device that is
+called by its serial number.
+
+As long as the first device is not bound, the camera that was seen first is presumed to be its camera, and has
+no other device. Seeing a camera does not bind, because another driver process sees the same cameras: if that
+process has the presumed camera, the first device opens another one, whose own device is then replaced by one
+for the presumed camera.
+
+A process that is bound to one camera (INDI_QSI_SERIAL) serves only that one, under the plain name.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from indi_qsi.bus import Bus
 from indi_qsi.device.device import QsiDevice
 from indi_qsi.device.memory import Memory
 from indi_qsi.device.source import CameraSource
-from indi_qsi.properties import Hub
+from indi_qsi.properties import Hub, State
 from indi_qsi.storage import Storage, reason
 from usbproto.errors import QsiError
 
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST = "first camera"  # the key under which the memory holds whose the plain name is
+FIRST = "first camera"  # the key under which the memory holds the camera that has the plain name
 # A launcher wants the first definitions at once; looking for cameras imports numpy and pyusb, so it waits.
 WATCH_DELAY = 0.5  # s
 CLOSE_TIME = 5.0  # s
@@ -59,8 +66,8 @@ class Fleet:
         self._watcher: Watcher | None = None
         if serial is None:
             serial = self._memory.get(FIRST, self._section).get("serial")
+        self._others: dict[str, QsiDevice] = {}  # by serial number
         self._first = self._make(name, serial)
-        self._others: dict[str, QsiDevice] = {}
         self._starter: threading.Timer | None = None
         if not self._bound or arrived is not None:
             self._starter = threading.Timer(WATCH_DELAY, self._watch)
@@ -91,20 +98,52 @@ class Fleet:
         return f"{self._name} {self._bus.choice}"
 
     def _make(self, name: str, serial: str | None) -> QsiDevice:
-        source = CameraSource(self._bus, self._directory, serial)
+        source = CameraSource(self._bus, self._directory, serial, self._in_use)
         return QsiDevice(self._hub, name, source, self._opened)
 
-    def _opened(self, device: QsiDevice, serial: str) -> None:
-        """A device has got its camera: the first one keeps it from now on."""
-        with self._lock:
-            if device is self._first and device.source.serial is None and not device.source.simulate:
-                self._claim_first(serial)
+    def _make_other(self, serial: str) -> QsiDevice:
+        device = self._others[serial] = self._make(f"{self._name} {serial}", serial)
+        return device
 
-    def _claim_first(self, serial: str) -> None:
-        self._first.source.serial = serial
+    def _in_use(self) -> list[str]:
+        """The cameras that the first device must leave to their own devices. Any thread."""
+        return [
+            serial
+            for serial, device in tuple(self._others.items())
+            if device.connected or device.waiting or device.connection_state is State.BUSY
+        ]
+
+    def _opened(self, device: QsiDevice, serial: str) -> None:
+        """A device has opened a camera: the first one is bound to it. In the camera thread of the device.
+
+        The device that the camera had before is another one, and cannot have it open: it can be closed here.
+        """
+        if device is not self._first or device.source.simulate:
+            return
+        replaced = added = None
+        with self._lock:
+            source = device.source
+            if source.serial is not None:
+                return
+            source.bind(serial)
+            presumed, source.presumed = source.presumed, None
+            if not self._closed:
+                replaced = self._others.pop(serial, None)
+                if presumed not in (None, serial):
+                    added = self._make_other(presumed)
+        self._remember(serial)
+        # Without the lock, because closing a device waits for its camera thread.
+        if replaced is not None:
+            log.info("the camera %s is now %s instead of %s", serial, device.name, replaced.name)
+            replaced.close()
+        if added is not None and self._tell_arrived is not None:
+            self._tell_arrived(added)
+
+    def _remember(self, serial: str) -> None:
         if self._bus.simulated:
             return
-        self._memory.put(FIRST, self._section, {"serial": serial}, self._remembered)
+        # Another driver process of this user may have been faster: names go by what it has written.
+        self._memory.put(FIRST, self._section, {"serial": serial}, self._remembered, unless_there=True)
 
     def _remembered(self, error: Exception | None) -> None:
         if error is not None:
@@ -119,24 +158,37 @@ class Fleet:
                 self._watcher = Watcher(self._changed, bus.backend(), lock=bus.lock, ours=bus.ours)
 
     def _changed(self, changes: Changes) -> None:
+        for found in changes.left:
+            if found.serial is not None:
+                self._left(found.serial)
         for found in changes.arrived:
             if found.serial is not None:
                 self._arrived(found.serial)
             elif isinstance(found.problem, QsiError):
                 log.warning("%s", found.problem.explain())
-        for found in changes.left:
-            log.info("the camera %s left the USB", found.serial)
+
+    def _left(self, serial: str) -> None:
+        log.info("the camera %s left the USB", serial)
+        with self._lock:
+            if self._first.source.presumed == serial:
+                self._first.source.presumed = None
 
     def _arrived(self, serial: str) -> None:
         with self._lock:
             if self._closed:
                 return
             log.info("there is a camera %s", serial)
-            if self._first.source.serial is None:
-                self._claim_first(serial)
-            elif serial != self._first.source.serial and serial not in self._others and not self._bound:
-                self._others[serial] = self._make(f"{self._name} {serial}", serial)
-            first = serial == self._first.source.serial
-            device = self._first if first else self._others.get(serial)
+            device = self._device_of(serial)
         if device is not None and self._tell_arrived is not None:
             self._tell_arrived(device)
+
+    def _device_of(self, serial: str) -> QsiDevice | None:
+        """The device of a camera that was seen, made if need be. With the lock held."""
+        source = self._first.source
+        if source.serial is None and source.presumed is None and serial not in self._others:
+            source.presumed = serial
+        if serial in (source.serial, source.presumed):
+            return self._first
+        if self._bound:
+            return None
+        return self._others.get(serial) or self._make_other(serial)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,16 @@ def open_camera(
     return claim(serial, backend=backend).open(cache, session)
 
 
-def claim(serial: str | None = None, *, backend: Any = None) -> Claimed:
+def claim(
+    serial: str | None = None,
+    *,
+    backend: Any = None,
+    prefer: str | None = None,
+    avoid: Collection[str] = (),
+) -> Claimed:
     """Claims the camera with this serial number, or the first one that is free; takes milliseconds.
 
+    Without a serial number, the camera `prefer` is tried first, and the cameras in `avoid` are not tried.
     Raises `NoCamera`, `NoPermission`, `CameraInUse`, or a `LinkError`.
     """
     attached = cameras(backend)
@@ -99,12 +106,18 @@ def claim(serial: str | None = None, *, backend: Any = None) -> Claimed:
         return _claim(named[0])
     if not attached:
         raise NoCamera("No QSI camera was found on the USB")
-    for camera in attached[:-1]:
+    allowed = [camera for camera in attached if camera.serial not in avoid]
+    if not allowed:
+        others = ", ".join(str(camera.serial) for camera in attached)
+        raise NoCamera(f"No other QSI camera was found on the USB (attached: {others})")
+    if prefer is not None:
+        allowed.sort(key=lambda camera: camera.serial != prefer)
+    for camera in allowed[:-1]:
         try:
             return _claim(camera)
         except CameraInUse:
             continue  # another driver has this one; the next may be free
-    return _claim(attached[-1])
+    return _claim(allowed[-1])
 
 
 def _claim(found: Found) -> Claimed:

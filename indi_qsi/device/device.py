@@ -153,6 +153,7 @@ class QsiDevice:
         self._guide_port.close("The driver ends")
         self._delivery.stop()
         self._diagnostics.close()
+        self._snooping.close()
         self.source.close()
         if self._guider_device is not None:
             self._guider_device.close()
@@ -174,6 +175,11 @@ class QsiDevice:
     @property
     def connected(self) -> bool:
         return self._connection.vector.selected == CONNECT
+
+    @property
+    def removed(self) -> bool:
+        """Whether it was closed: clients do not see it any more."""
+        return not self._device.live
 
     @property
     def waiting(self) -> bool:

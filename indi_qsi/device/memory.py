@@ -67,13 +67,23 @@ class Memory:
         """
         return self._file.get(serial, section)
 
-    def put(self, serial: str, section: str, values: Mapping[str, Any], done: Done | None = None) -> None:
+    def put(
+        self,
+        serial: str,
+        section: str,
+        values: Mapping[str, Any],
+        done: Done | None = None,
+        *,
+        unless_there: bool = False,
+    ) -> None:
         """Keeps `values`, which JSON can hold, in the place of what was there. Never waits.
+
+        `unless_there`: a section that the file has by then, maybe from another process, stays as it is.
 
         `get` has them at once. They are saved in the storage thread; see `Storage.post` for `done`. If that
         fails, they hold in this process, and the next `put` tries again to save them.
         """
-        self._file.change(serial, section, values)
+        self._file.change(serial, section, values, unless_there)
         self._storage.post(self._file.path, self._file.save, done)
 
     def put_and_wait(self, serial: str, section: str, values: Mapping[str, Any]) -> None:
@@ -101,6 +111,7 @@ class _File:
         self._reading = threading.Lock()
         self._kept: _Everything | None = None  # as it was read or written last
         self._unsaved: dict[tuple[str, str], dict[str, Any]] = {}  # holds until the program ends
+        self._unless_there: set[tuple[str, str]] = set()
 
     def load(self) -> None:
         with self._reading:
@@ -133,11 +144,17 @@ class _File:
             kept = self._kept.get(serial, {}).get(section)
         return copy.deepcopy(kept) if isinstance(kept, dict) else {}
 
-    def change(self, serial: str, section: str, values: Mapping[str, Any]) -> None:
+    def change(
+        self, serial: str, section: str, values: Mapping[str, Any], unless_there: bool = False
+    ) -> None:
         # As they will be read again; and what JSON cannot hold fails here, not in each later save.
         ours = json.loads(json.dumps(dict(values)))
         with self._lock:
             self._unsaved[serial, section] = ours
+            if unless_there:
+                self._unless_there.add((serial, section))
+            else:
+                self._unless_there.discard((serial, section))
 
     def save(self) -> None:
         """Writes what has changed. Raises OSError. Storage thread; there may be several."""
@@ -151,6 +168,8 @@ class _File:
             changed = False
             for (serial, section), values in unsaved.items():
                 camera = everything.setdefault(serial, {})
+                if section in camera and (serial, section) in self._unless_there:
+                    continue
                 if camera.get(section) != values:
                     camera[section] = values
                     changed = True

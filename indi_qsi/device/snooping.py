@@ -202,6 +202,11 @@ class Snooping:
         """What is known of the other devices now. Any thread."""
         return surroundings(self._watches)
 
+    def close(self) -> None:
+        """The device is removed: no more is asked for."""
+        for watch in self._watches.values():
+            self._hub.unsnoop(watch.receive)
+
     def _requested(self, request: Request[str]) -> None:
         news = {name: text for name, text in request.values.items() if text != self.vector[name]}
         for element, device in news.items():

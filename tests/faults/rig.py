@@ -188,8 +188,8 @@ class Rig:
 
     @staticmethod
     def _opened(device: QsiDevice, serial: str) -> None:
-        """What the fleet does: from now on it is this camera, and no other."""
-        device.source.serial = serial
+        """As the fleet: the device is bound to the camera that it has opened."""
+        device.source.bind(serial)
 
     def count(self, event: str) -> int:
         return sum(name == event for name, _ in self.happened)
