@@ -47,8 +47,11 @@ class Host(Protocol):
     def session(self) -> Session:
         """What a new connection with the camera is to go by, and to report to."""
 
-    def open(self, session: Session) -> Camera:
-        """Opens the camera of this device; takes a minute at most. Raises `QsiError`s."""
+    def open(self, session: Session, only: str | None = None) -> Camera:
+        """Opens the camera of this device; takes a minute at most. Raises `QsiError`s.
+
+        `only` is the USB serial number of a camera that was lost: no other camera will do.
+        """
 
     def came(self, camera: Camera) -> None:
         """The camera is open: read what clients are to be told. May raise `QsiError`s."""
@@ -80,6 +83,7 @@ class Connection:
         self._opening: Session | None = None  # the same, while it goes on
         self._wanted = False
         self._lost = False  # the camera is waited for
+        self._lost_serial: str | None = None  # its USB serial number
         self._attempts = 0
         self._obstacle = ""  # what was said to be in the way of getting it back
         self._next_attempt: Job | None = None
@@ -159,13 +163,13 @@ class Connection:
             self._wanted = False
             self._close(State.ALERT, explain(error))
 
-    def _opened(self, greet: Callable[[Camera], None]) -> Camera:
+    def _opened(self, greet: Callable[[Camera], None], only: str | None = None) -> Camera:
         """Opens a camera and has it greeted; if that fails the camera is let go again."""
         session = self._opening = self._session = self._host.session()
         try:
             if not self._wanted:  # asked for before there was anything to stop
                 raise Interrupted
-            camera = self._host.open(session)
+            camera = self._host.open(session, only)
             self._thread.resume()
             try:
                 greet(camera)
@@ -202,6 +206,7 @@ class Connection:
         camera, self._camera = self._camera, None
         assert camera is not None
         self._lost = True
+        self._lost_serial = camera.usb_serial
         self._attempts = 0
         self._obstacle = ""
         self._thread.suspend(Disconnected("The camera is away", "It is used again as soon as it is back"))
@@ -228,7 +233,7 @@ class Connection:
         if not self._lost or not self._wanted:
             return
         try:
-            camera = self._opened(self._host.back)
+            camera = self._opened(self._host.back, self._lost_serial)
         except Interrupted:
             return  # `_fulfil` is on its way
         except Exception as error:

@@ -221,8 +221,8 @@ class QsiDevice:
         session.keep = self.source.keep
         return session
 
-    def open(self, session: Session) -> Camera:
-        return self.source.open(session, self._timing.of)
+    def open(self, session: Session, only: str | None = None) -> Camera:
+        return self.source.open(session, self._timing.of, only)
 
     def came(self, camera: Camera) -> None:
         self._opened(self, camera.usb_serial)
@@ -305,10 +305,14 @@ class QsiDevice:
         self._guider_switch.set(request.values, state=State.OK)
 
     def _simulate(self, request: Request[bool]) -> None:
-        if self._connection.vector.selected == CONNECT:
-            self._simulation.refuse("Disconnect first: the camera cannot change while it is connected")
+        if self.waiting or self.connection_state is State.BUSY:
+            self._simulation.refuse("Disconnect first: the device is connecting, or waits for its camera")
             return
-        self.source.simulate = request.values["ENABLE"]
+        try:
+            self.source.simulate = request.values["ENABLE"]
+        except QsiError as error:
+            self._simulation.refuse(error.explain())
+            return
         self._simulation.set(request.values, state=State.OK)
 
     # --- what exposures need of the rest; see `exposure.Surroundings` ---

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.faults.cells import AWAY, prepare
+from tests.faults.clock import Clock
 from tests.faults.rig import Rig
 from usbproto.simulator import descriptors
 from usbproto.simulator.usbdevice import Handle
@@ -91,4 +94,33 @@ def test_another_port_and_address_is_the_same_camera(rig: Rig) -> None:
     assert client.state("CONNECTION") == "Alert"
     strings.update(own)
     client.wait(lambda: client.state("CONNECTION") == "Ok", "it is used again", AWAY)
+    check_picture(rig)
+
+
+def test_a_device_that_is_not_bound_waits_for_the_camera_that_it_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Rig, "_opened", staticmethod(lambda device, serial: None))
+    with Clock():
+        rig = Rig(tmp_path)
+        try:
+            test_another_port_and_address_is_the_same_camera(rig)
+            assert rig.device.source.serial is None
+        finally:
+            rig.close()
+
+
+def test_simulation_cannot_be_switched_while_a_camera_is_waited_for(rig: Rig) -> None:
+    prepare(rig)
+    rig.camera.faults.arm("unplug")
+    rig.client.wait(lambda: rig.client.state("CONNECTION") == "Alert", "the loss is reported")
+    rig.client.new("Switch", "SIMULATION", ENABLE="On")
+    assert rig.client.settled("SIMULATION") == "Alert"
+    assert "Disconnect first" in rig.client.said("SIMULATION")[-1]
+    assert not rig.device.source.simulate
+    assert rig.disconnect() == "Idle"
+    rig.choose("SIMULATION", "ENABLE")
+    rig.choose("SIMULATION", "DISABLE")
+    rig.cure()
+    prepare(rig)
     check_picture(rig)
