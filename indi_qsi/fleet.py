@@ -99,7 +99,7 @@ class Fleet:
 
     def _make(self, name: str, serial: str | None) -> QsiDevice:
         source = CameraSource(self._bus, self._directory, serial, self._in_use)
-        return QsiDevice(self._hub, name, source, self._opened)
+        return QsiDevice(self._hub, name, source, self._opened, self._storage)
 
     def _make_other(self, serial: str) -> QsiDevice:
         device = self._others[serial] = self._make(f"{self._name} {serial}", serial)

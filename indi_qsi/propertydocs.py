@@ -22,8 +22,9 @@ from xml.etree import ElementTree
 
 from indi_qsi.bus import Bus
 from indi_qsi.device.device import FACTORY_NAME
+from indi_qsi.device.rules import RULES
 from indi_qsi.fleet import Fleet
-from indi_qsi.properties import Hub
+from indi_qsi.properties import Hub, State
 from indi_qsi.properties.config import Config
 from indi_qsi.properties.vectors import MODEL_LOCK
 from indi_qsi.propertyprose import PROSE, Prose
@@ -137,6 +138,11 @@ def _names(hub: Hub, device: str) -> list[str]:
     return [element.attrib["name"] for element in definitions(hub, device)]
 
 
+def _busy(hub: Hub, vector: str) -> bool:
+    states = {element.attrib["name"]: element.attrib["state"] for element in definitions(hub)}
+    return states[vector] == State.BUSY.value
+
+
 def _wait(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -172,6 +178,7 @@ def collect(models: Sequence[str] = MODELS) -> Collected:
                 guider = guider or _names(hub, GUIDER)
                 _merge(found, definitions(hub), early, model)
                 ask(hub, "CONFIG_PROCESS", "CONFIG_SAVE")
+                _wait(lambda hub=hub: not _busy(hub, "CONFIG_PROCESS"), "save")  # type: ignore[misc]
                 saved |= {request.name for request in Config(DEVICE).load()}
                 for vector, switch in (("DEBUG", "DISABLE"), ("CONFIG_PROCESS", "CONFIG_PURGE")):
                     ask(hub, vector, switch)
@@ -244,12 +251,15 @@ def _overview(vectors: Sequence[Definition], saved: set[str]) -> str:
 def _section(vector: Definition, saved: bool) -> str:
     prose = PROSE[vector.name]
     facts = [f'"{vector.element.get("label")}", tab {vector.element.get("group")}']
-    rule = vector.element.get("rule")
-    facts.append(f"{vector.kind.lower()}{f' ({rule})' if rule else ''}, {vector.permission}")
+    switches = vector.element.get("rule")
+    facts.append(f"{vector.kind.lower()}{f' ({switches})' if switches else ''}, {vector.permission}")
     if prose.when:
         facts.append(f"only {prose.when}" if prose.when.startswith("while") else f"only on {prose.when}")
     facts.append("saved" if saved else "not saved")
-    lines = [f"### {vector.name}", "", "; ".join(facts) + ".", "", _filled(prose.text), ""]
+    if vector.permission != "ro":
+        rule = RULES.get(vector.name)
+        facts.append(f"a request {rule.when.value}" if rule else "a request takes effect at once")
+    lines = [f"### {vector.name}", "", _filled("; ".join(facts) + "."), "", _filled(prose.text), ""]
     if prose.kept:
         lines += [f"Kept {prose.kept}.", ""]
     return "\n".join([*lines, *_elements(vector), "", *_example(vector, prose), ""])

@@ -29,6 +29,8 @@ Done = Callable[[Exception | None], None]
 MAX_WAITING = 256  # keys; a process has a few files and some tens of saved vectors a camera
 MAX_ANSWERS = 1000  # `done` functions that wait, for clients that ask again and again while a disk hangs
 SLOW = 5.0  # s; a healthy disk needs some ms
+# s after which work that was not carried out counts as failed: a disk that needs longer does not answer.
+ANSWER_LIMIT = 30.0
 CLOSE_TIME = 15.0  # s; a busy SD card may need 12 s for one fsync
 LOCK_LIMIT = 30.0  # s for a lock: its owner writes up to two files, to a disk that may be slow
 LOCK_POLL = 0.01  # s
@@ -74,10 +76,18 @@ def reason(error: Exception) -> str:
 # --- the thread ---
 
 
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """A `done` function, to be called once: when the work is done, or when it is too late (monotonic)."""
+
+    done: Done
+    latest: float
+
+
 @dataclass(slots=True)
 class _Job:
     work: Callable[[], None]
-    answers: list[Done] = field(default_factory=list)
+    answers: list[_Answer] = field(default_factory=list)
 
 
 class Storage:
@@ -87,9 +97,10 @@ class Storage:
         self._name = name
         self._changed = threading.Condition()  # held for memory only, never while a disk is waited for
         self._waiting: dict[Hashable, _Job] = {}  # the next one first
-        self._answers = 0  # how many wait in all jobs together
+        self._open: list[_Answer] = []  # not yet called, the oldest first
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._clock: threading.Thread | None = None
         self._running: Hashable = None  # the key of the work that is being carried out
         self._since: float | None = None  # when it began; None when nothing is carried out
         self._reported = False
@@ -100,13 +111,15 @@ class Storage:
         Work that waits under the same key is replaced by the newer one, which goes to the end of the queue.
         Work under different keys is carried out in the order in which it was posted. Every `done` is called,
         also those of replaced work, with None or with the error of the work that was carried out: in the
-        storage thread, which it must not keep waiting. When the work cannot be accepted, `done` is called at
-        once in this thread, with a `StorageError`: after `close`, and when too much waits for a slow disk.
+        storage thread, which it must not keep waiting. It is called with an error after `ANSWER_LIMIT` s if
+        the disk has not answered by then; the work may still be carried out later. When the work cannot be
+        accepted, `done` is called at once in this thread, with a `StorageError`: after `close`, and when too
+        much waits for a slow disk.
         """
         refusal = self._accept(key, work, done)
         self._report_slow()
         if refusal is not None:
-            _answer([done] if done is not None else [], key, StorageError(refusal, errno.EAGAIN))
+            _call([done] if done is not None else [], key, StorageError(refusal, errno.EAGAIN))
 
     def close(self) -> None:
         """Carries out what waits, for at most `CLOSE_TIME` s, and ends the thread.
@@ -126,9 +139,8 @@ class Storage:
         log.warning("the disk does not answer: %s may not be saved", self._running)
         with self._changed:
             dropped, self._waiting = self._waiting, {}
-            self._answers = 0
         for key, job in dropped.items():
-            _answer(job.answers, key, StorageError("the driver ends, and the disk does not answer"))
+            self._answer(job.answers, key, StorageError("the driver ends, and the disk does not answer"))
 
     def _accept(self, key: Hashable, work: Callable[[], None], done: Done | None) -> str | None:
         """Queues the work; returns why not, if it cannot."""
@@ -136,7 +148,7 @@ class Storage:
             if self._closed:
                 return "the driver is ending"
             if (key not in self._waiting and len(self._waiting) >= MAX_WAITING) or (
-                done is not None and self._answers >= MAX_ANSWERS
+                done is not None and len(self._open) >= MAX_ANSWERS
             ):
                 return "the disk is too slow, and too much waits for it; check the disk and try again"
             if not self._started():
@@ -144,21 +156,46 @@ class Storage:
             job = self._waiting.pop(key, None) or _Job(work)
             job.work = work
             if done is not None:
-                job.answers.append(done)
-                self._answers += 1
+                answer = _Answer(done, time.monotonic() + ANSWER_LIMIT)
+                job.answers.append(answer)
+                self._open.append(answer)
             self._waiting[key] = job
-            self._changed.notify()
+            self._changed.notify_all()
             return None
 
     def _started(self) -> bool:
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            try:
+        try:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 thread.start()
-            except RuntimeError:  # the system has no more threads, or Python is ending
-                return False
-            self._thread = thread
+                self._thread = thread
+            if self._clock is None:
+                clock = threading.Thread(target=self._watch, name=f"{self._name} clock", daemon=True)
+                clock.start()
+                self._clock = clock
+        except RuntimeError:  # the system has no more threads, or Python is ending
+            return False
         return True
+
+    def _answer(self, answers: list[_Answer], key: Hashable, error: Exception | None) -> None:
+        """Calls those that were not called yet."""
+        with self._changed:
+            due = [answer for answer in answers if answer in self._open]
+            self._open = [answer for answer in self._open if answer not in due]
+        _call([answer.done for answer in due], key, error)
+
+    def _watch(self) -> None:
+        """The clock: answers that come too late are given as failures."""
+        while True:
+            with self._changed:
+                while not self._open or self._open[0].latest > time.monotonic():
+                    if self._closed:
+                        return
+                    self._changed.wait(self._open[0].latest - time.monotonic() if self._open else None)
+                late = [answer for answer in self._open if answer.latest <= time.monotonic()]
+                key = self._running
+            text = f"the disk has not answered for {ANSWER_LIMIT:.0f} s; check it"
+            self._answer(late, key, StorageError(text, errno.EAGAIN))
 
     def _report_slow(self) -> None:
         """Logs once that the present work takes long. Called with each post, because it may never end."""
@@ -187,7 +224,6 @@ class Storage:
                 self._changed.wait()
             key = next(iter(self._waiting))
             job = self._waiting.pop(key)
-            self._answers -= len(job.answers)
             self._running, self._since, self._reported = key, time.monotonic(), False
         failure: Exception | None = None
         try:
@@ -197,14 +233,14 @@ class Storage:
         self._report_slow()
         with self._changed:
             self._running = self._since = None
-        _answer(job.answers, key, failure)
+        if failure is not None and not job.answers:
+            log.warning("%s is not saved: %s", key, reason(failure))
+        self._answer(job.answers, key, failure)
         return True
 
 
-def _answer(answers: list[Done], key: Hashable, error: Exception | None) -> None:
-    if error is not None and not answers:
-        log.warning("%s is not saved: %s", key, reason(error))
-    for done in answers:
+def _call(functions: list[Done], key: Hashable, error: Exception | None) -> None:
+    for done in functions:
         try:
             done(error)
         except Exception:

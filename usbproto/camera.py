@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The typed API of a camera: what a program uses to take pictures.
 
-A `Camera` belongs to one thread at a time; its methods block, each with a deadline. All of them may raise
-`LinkError`s and `Refused`; what else they raise is said where it happens. Section numbers are those of the
-wire protocol.
+A `Camera` belongs to the thread that made it: in any other thread its link raises `WrongThread`. Its methods
+block, each with a deadline. All of them may raise `LinkError`s and `Refused`; what else they raise is said
+where it happens. Section numbers are those of the wire protocol.
 """
 
 from __future__ import annotations
@@ -350,7 +350,7 @@ class Camera:
         An image of an earlier exposure that was not read is lost. Raises `BadArgument`.
         """
         self.check_exposure(exposure.duration)
-        self._wait_for_idle()
+        self.wait_for_idle()
         g = exposure.geometry
         self.settle_gain(g)
         self._pending = None
@@ -388,8 +388,8 @@ class Camera:
         self.session.stop.pause(IDLE_DOUBT)
         return self.state().state not in (p.CameraState.IDLE, p.CameraState.ERROR)
 
-    def _wait_for_idle(self) -> None:
-        """After an abort a camera may need some time until it takes the next exposure."""
+    def wait_for_idle(self) -> None:
+        """After an abort a camera may need some time until it takes the next exposure (`SETTLE_LIMIT`)."""
         if not self._aborted:
             return
         limit = Deadline(SETTLE_LIMIT)

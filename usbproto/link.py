@@ -9,6 +9,7 @@ is drained until the camera is silent, so that the next exchange starts clean.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -119,10 +120,20 @@ class _Wait:
         return self.failure or TimedOut(self.phase, self.limit)
 
 
+class WrongThread(RuntimeError):
+    """A link was used in a thread that it does not belong to: a fault of the program, not of a camera."""
+
+
 class Link:
-    """Commands out, typed answers in. One thread at a time."""
+    """Commands out, typed answers in.
+
+    A link belongs to the thread that made it. In any other thread every method that uses the channel raises
+    `WrongThread`: two exchanges at the same time would mix up their answers, and a thread that must not wait
+    would wait for the USB.
+    """
 
     def __init__(self, channel: ByteChannel, session: Session | None = None) -> None:
+        self._owner = threading.current_thread()
         self.session = session or Session()
         self._channel = channel
         self._exchanges = ExchangeLog()
@@ -135,7 +146,17 @@ class Link:
         self.doubtful = False  # the camera was silent for so long that it may have started anew
 
     def close(self) -> None:
+        """Releases the camera."""
+        self._check_thread()
         self._channel.close()
+
+    def _check_thread(self) -> None:
+        thread = threading.current_thread()
+        # The thread and not its number: the number of a thread that has ended is used again.
+        if thread is not self._owner:
+            raise WrongThread(
+                f"The thread '{thread.name}' used a camera link of the thread '{self._owner.name}'"
+            )
 
     @property
     def silent(self) -> bool:
@@ -165,6 +186,7 @@ class Link:
 
         Raises `TimedOut`, `ProtocolError`, `TransferFailed`, `Disconnected`, `Interrupted`, or `Refused`.
         """
+        self._check_thread()
         if after:
             self.expect_silence(after)
         limit = command.reply_time.value if seconds is None else seconds
@@ -260,6 +282,7 @@ class Link:
 
     def use_timing(self, timing: Timing) -> None:
         """From now on. Raises `LinkError`."""
+        self._check_thread()
         self.session.timing = timing
         self._channel.use_timing(timing)
 
@@ -382,6 +405,7 @@ class Link:
 
         Raises `TimedOut` when nothing comes for `STALL_LIMIT` seconds, however much came before.
         """
+        self._check_thread()
         done = 0
         began = time.monotonic()
         try:
@@ -417,10 +441,12 @@ class Link:
 
     def left_over(self) -> int:
         """Takes what waits in the queue although nothing should; how many bytes that are, at least."""
+        self._check_thread()
         return self._left_over or len(self._repeated(self._channel.look))
 
     def expect_silence(self, phase: str) -> None:
         """Raises `ProtocolError` when the camera sent more than it should have."""
+        self._check_thread()
         extra = len(self._repeated(self._channel.look))
         if extra:
             self._suspect = True
@@ -428,10 +454,12 @@ class Link:
 
     def drop_rest(self) -> None:
         """Forgets what may still come, until the camera is silent. That is not counted as strange."""
+        self._check_thread()
         self._repeated(self.drain)
 
     def drain(self) -> int:
         """Reads and forgets until the camera is silent for `QUIET_TIME`; returns the number of bytes."""
+        self._check_thread()
         scratch = memoryview(bytearray(64 * 1024))
         limit = Deadline(DRAIN_LIMIT)
         dropped = 0

@@ -36,19 +36,22 @@ class Relays:
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    def pulse(self, direction: Direction, seconds: float) -> float:
+    def pulse(self, direction: Direction, seconds: float, *, ask: bool = True) -> float:
         """Starts a pulse and returns its real length in s, a whole number of 10 ms.
 
-        Raises `BadArgument` for a length that is out of range or rounds to nothing.
+        Without `ask` nothing but the order is sent: during a readout the camera may not be asked anything
+        else (section 8). Then no pulse may be running. Raises `BadArgument` for a length that is out of range
+        or rounds to nothing.
         """
         length = units(seconds)
         if length == 0:
             raise BadArgument(f"a guide pulse of {seconds * 1000:g} ms is shorter than the camera's 10 ms")
-        if not self.done():
+        if ask and not self.done():
             self.stop()
         x, y = direction.value
         end = time.monotonic() + length * RELAY_UNIT
-        self._link.order(p.ACTIVATE_RELAY, p.Relays(x * length, y * length), lambda: self._runs(end))
+        order = p.Relays(x * length, y * length)
+        self._link.order(p.ACTIVATE_RELAY, order, lambda: self._runs(end) if ask else None)
         return length * RELAY_UNIT
 
     def _runs(self, end: float) -> bool | None:

@@ -36,11 +36,12 @@ class CompressionError(QsiError):
     """The file could not be made smaller; it can still go out as it is."""
 
 
-def available() -> bool:
-    """Whether fpack is installed."""
+def look_for() -> None:
+    """Raises `CompressionError` if fpack is not installed. Waits for the disk."""
     import shutil
 
-    return shutil.which(PROGRAM) is not None
+    if shutil.which(PROGRAM) is None:
+        raise CompressionError(MISSING)
 
 
 def pack(frame: Frame, deadline: float = DEADLINE) -> Frame:

@@ -6,17 +6,31 @@ state. All values are read from the camera before it turns On; then everything i
 
 A camera that leaves by itself is waited for: the vectors stay, CONNECTION says Alert, and the camera is
 opened again, by its serial number, as soon as it is back, unless the user disconnects.
+
+Requests are carried out in their order. A disconnect overtakes everything else, and ends an attempt to
+connect.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from indi_qsi.device.subject import MAIN_CONTROL, explain
 from indi_qsi.device.worker import CameraThread, Job
-from indi_qsi.properties import Level, Permission, Request, Rule, State, SwitchElement, SwitchVector
+from indi_qsi.properties import (
+    Answer,
+    Level,
+    Permission,
+    Request,
+    Rule,
+    State,
+    SwitchElement,
+    SwitchVector,
+)
 from usbproto.errors import (
     AccessError,
     Disconnected,
@@ -39,6 +53,9 @@ CONNECT, DISCONNECT = "CONNECT", "DISCONNECT"
 # s between attempts to get a lost camera back; it needs 6 s to power up. The last one repeats.
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 15.0)
 NOT_CONNECTED = NoCamera("The camera is not connected", "Connect it first")
+DISCONNECTED = NoCamera("The camera was disconnected before this was done", "Connect it, and try again")
+AWAY = Disconnected("The camera is away", "It is used again as soon as it is back")
+LOST = Disconnected("The camera was lost before this was done", "Try again when it is back")
 
 
 class Host(Protocol):
@@ -72,6 +89,14 @@ class Host(Protocol):
         """The camera that was lost is open again. May raise `QsiError`s."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Wish:
+    """A request for a connected camera, or for none."""
+
+    connect: bool
+    answer: Answer[bool]
+
+
 class Connection:
     """See the module."""
 
@@ -81,13 +106,15 @@ class Connection:
         self._camera: Camera | None = None
         self._session: Session | None = None  # of the last attempt to open a camera
         self._opening: Session | None = None  # the same, while it goes on
-        self._wanted = False
+        self._lock = threading.Lock()
+        self._posted = False  # `_fulfil` is on its way
+        self._wishes: list[Wish] = []  # that wait: a disconnect, a connect, or one after the other
         self._lost = False  # the camera is waited for
         self._lost_serial: str | None = None  # its USB serial number
         self._attempts = 0
         self._obstacle = ""  # what was said to be in the way of getting it back
         self._next_attempt: Job | None = None
-        thread.suspend(NOT_CONNECTED)
+        thread.suspend(NOT_CONNECTED, NOT_CONNECTED)
         self.vector = SwitchVector(
             "CONNECTION",
             "Connection",
@@ -107,18 +134,28 @@ class Connection:
     def _requested(self, request: Request[bool]) -> None:
         self.request(request.values[CONNECT])
 
+    @property
+    def settled(self) -> bool:
+        """Whether no camera is connected, waited for, or about to be connected or disconnected."""
+        return self.vector.state is not State.BUSY and not self._lost and self.vector[DISCONNECT]
+
     def request(self, connect: bool) -> None:
         """Asks for a connected camera, or for none. Any thread; does not wait."""
-        self._wanted = connect
+        with self._lock:
+            if self.vector.state is not State.BUSY and not self._lost and connect == self.vector[CONNECT]:
+                self.vector.set(state=State.OK if connect else State.IDLE)
+                return
+            # The switches stay as they are until it is true.
+            wish = Wish(connect, self.vector.accept())
+            # A connect that waits is no use to a disconnect after it; and the same need not be done twice.
+            while self._wishes and (self._wishes[-1].connect or not connect):
+                self._wishes.pop().answer.superseded()
+            self._wishes.append(wish)
+            posted, self._posted = self._posted, True
         if not connect:
             self.stop_opening()
-        settled = self.vector.state is not State.BUSY and not self._lost
-        if settled and self._wanted == self.vector[CONNECT]:
-            self.vector.set(state=State.OK if self._wanted else State.IDLE)
-            return
-        # The switches stay as they are until it is true.
-        self.vector.set(state=State.BUSY)
-        self._thread.post_always(self._fulfil)
+        if not posted:
+            self._thread.post_always(self._fulfil)
 
     def stop_opening(self) -> None:
         """Has an attempt to open the camera end soon, however long it would wait. Any thread."""
@@ -126,48 +163,60 @@ class Connection:
         if session is not None:
             session.stop.request()
 
-    def _fulfil(self) -> None:
-        """Makes true what was wanted last; requests may have come faster than the camera answers."""
-        if self._wanted and self._lost:
-            self._retry()
-        elif self._wanted and self._camera is None:
-            self._open()
-        elif not self._wanted and (self._camera is not None or self._lost):
-            self._close()
-        elif self._wanted:
-            self.vector.select(CONNECT, state=State.OK)
-        else:
-            self.vector.select(DISCONNECT, state=State.IDLE)
+    def _to_disconnect(self) -> bool:
+        """Whether a disconnect waits: an attempt to connect is in vain."""
+        with self._lock:
+            return any(not wish.connect for wish in self._wishes)
 
-    def _open(self) -> None:
+    def _fulfil(self) -> None:
+        """Carries out the requests that wait, in their order."""
+        while True:
+            with self._lock:
+                if not self._wishes:
+                    self._posted = False
+                    return
+                wish = self._wishes.pop(0)
+            try:
+                self._carry_out(wish)
+            except Exception as error:  # the next one gets its turn all the same
+                log.exception("a request for CONNECTION failed")
+                wish.answer.end(State.ALERT, message=explain(error))
+
+    def _carry_out(self, wish: Wish) -> None:
+        if not wish.connect:
+            self._close(wish.answer)
+        elif self._lost:
+            self._retry(wish.answer)
+        elif self._camera is None:
+            self._open(wish.answer)
+        else:
+            wish.answer.end(State.OK, {CONNECT: True})
+
+    def _open(self, answer: Answer[bool]) -> None:
         try:
             camera = self._opened(self._host.came)
         except Interrupted:
             self._host.went()
-            if not self._wanted:
-                self.vector.select(
-                    DISCONNECT, state=State.IDLE, message="Connecting was stopped, as requested"
-                )
+            message = "Connecting was stopped, as requested"
+            answer.end(State.IDLE, {DISCONNECT: True}, message=message, level=Level.INFO)
             return
         except Exception as error:
             log.info("connecting failed", exc_info=error)
-            self._wanted = False
             self._host.went()
-            self.vector.select(DISCONNECT, state=State.ALERT, message=self._failure(error), level=Level.ERROR)
+            answer.end(State.ALERT, {DISCONNECT: True}, message=self._failure(error))
             return
-        self._tell_connected(camera)
+        self._tell_connected(camera, answer)
         try:
             self._host.ready(camera)
         except Exception as error:
             log.exception("connected, but the properties could not be defined")
-            self._wanted = False
-            self._close(State.ALERT, explain(error))
+            self._close(None, State.ALERT, explain(error))
 
     def _opened(self, greet: Callable[[Camera], None], only: str | None = None) -> Camera:
         """Opens a camera and has it greeted; if that fails the camera is let go again."""
         session = self._opening = self._session = self._host.session()
         try:
-            if not self._wanted:  # asked for before there was anything to stop
+            if self._to_disconnect():  # asked for before there was anything to stop
                 raise Interrupted
             camera = self._host.open(session, only)
             self._thread.resume()
@@ -175,8 +224,11 @@ class Connection:
                 greet(camera)
                 session.stop.check()  # a subject may have taken it for a failure of its own
             except BaseException:
-                self._thread.suspend(NOT_CONNECTED)
+                refusal = AWAY if self._lost else NOT_CONNECTED
+                self._thread.suspend(refusal, refusal)
                 camera.close()
+                if self._lost:
+                    self._host.lost()  # what had begun to use it again
                 raise
         finally:
             self._opening = None
@@ -189,17 +241,30 @@ class Connection:
             self._session.failed("connect", explain(error))
         return explain(error)
 
-    def _tell_connected(self, camera: Camera) -> None:
+    def _tell_connected(self, camera: Camera, answer: Answer[bool] | None) -> None:
         who = camera.identity
         message = f"QSI {who.model}, serial {who.serial}, firmware {who.firmware or 'unknown'}"
-        self.vector.select(CONNECT, state=State.OK, message=message)
+        self._settle(answer, State.OK, CONNECT, message, Level.INFO)
 
-    def _close(self, state: State = State.IDLE, reason: str | None = None) -> None:
+    def _settle(
+        self, answer: Answer[bool] | None, state: State, element: str, message: str | None, level: Level
+    ) -> None:
+        """Shows what is true now: as the end of a request, or because it happened by itself."""
+        if answer is not None:
+            answer.end(state, {element: True}, message=message, level=level)
+        else:
+            self.vector.select(element, state=state, message=message, level=level)
+
+    def _close(
+        self, answer: Answer[bool] | None, state: State = State.IDLE, reason: str | None = None
+    ) -> None:
         """Lets the camera go for good: what the user asked for, or (with a reason) had to be."""
+        there = self._camera is not None or self._lost
         self._lost = False
         self.release()
-        self.vector.select(DISCONNECT, state=state, message=reason, level=Level.ERROR)
-        self._host.went()
+        self._settle(answer, state, DISCONNECT, reason, Level.ERROR)
+        if there:
+            self._host.went()
 
     def _lose(self, error: LinkError) -> None:
         """The camera left by itself, or stopped answering: it is waited for."""
@@ -209,7 +274,7 @@ class Connection:
         self._lost_serial = camera.usb_serial
         self._attempts = 0
         self._obstacle = ""
-        self._thread.suspend(Disconnected("The camera is away", "It is used again as soon as it is back"))
+        self._thread.suspend(AWAY, LOST)
         camera.session.failed("lost", explain(error))
         camera.close()
         self._host.lost()
@@ -229,27 +294,30 @@ class Connection:
         self._attempts += 1
         self._next_attempt = self._thread.post_always(self._retry, delay=delay)
 
-    def _retry(self) -> None:
-        if not self._lost or not self._wanted:
+    def _retry(self, answer: Answer[bool] | None = None) -> None:
+        """`answer`: a client asked for it."""
+        if not self._lost or self._to_disconnect():
+            if answer is not None:
+                answer.superseded()  # by the disconnect
             return
         try:
             camera = self._opened(self._host.back, self._lost_serial)
         except Interrupted:
-            return  # `_fulfil` is on its way
+            if answer is not None:
+                answer.superseded()
+            return
         except Exception as error:
             log.info("the camera is not back yet: %s", error)
             reason = explain(error)
             # That it is not there was to be expected; what else is in the way is said once.
             news = not isinstance(error, NoCamera | Disconnected) and reason != self._obstacle
-            if news or self.vector.state is State.BUSY:  # Busy: a client asked for it
+            if news or answer is not None:
                 self._obstacle = reason
-                self.vector.select(
-                    DISCONNECT, state=State.ALERT, message=self._failure(error), level=Level.ERROR
-                )
+                self._settle(answer, State.ALERT, DISCONNECT, self._failure(error), Level.ERROR)
             self._retry_later()
             return
         self._lost = False
-        self._tell_connected(camera)
+        self._tell_connected(camera, answer)
 
     def trouble(self, error: Exception) -> None:
         """An error of a job, in the camera thread."""
@@ -267,7 +335,7 @@ class Connection:
     def release(self) -> None:
         """Lets the camera go, in the camera thread; nothing is left running but the cooler."""
         camera, self._camera = self._camera, None
-        self._thread.suspend(NOT_CONNECTED)
+        self._thread.suspend(NOT_CONNECTED, DISCONNECTED)
         if camera is None:
             return
         if camera.silent:

@@ -2,22 +2,30 @@
 """Cooling: CCD_TEMPERATURE, CCD_TEMP_RAMP, CCD_COOLER, CCD_COOLER_POWER, COOLER_AT_DISCONNECT.
 
 CCD_TEMPERATURE always shows what was measured and is sent at every poll, changed or not: clients wait for
-updates, not for changes. Switching the cooler off first lets the CCD warm up at the camera's own safe rate; a
-second "off" cuts the power at once.
+updates, not for changes. A request for a temperature is open until the CCD has reached it, or cannot.
+Switching the cooler off first lets the CCD warm up at the camera's own safe rate; a second "off" cuts the
+power at once.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from indi_qsi.device.activity import Activity
+from indi_qsi.device.config_file import ConfigFile
+from indi_qsi.device.orders import Order, OrderBook
 from indi_qsi.device.reach import Reach
+from indi_qsi.device.rules import POWER_OFF
+from indi_qsi.device.rules import Rule as OrderRule
+from indi_qsi.device.status import StatusSubject
 from indi_qsi.device.subject import MAIN_CONTROL, OPTIONS, Subject, explain
 from indi_qsi.device.worker import CameraThread, Priority
 from indi_qsi.properties import (
+    Answer,
     Level,
     NumberElement,
     NumberVector,
@@ -45,6 +53,7 @@ MAX_POLL_INTERVAL = 2.0  # s; clients that wait for a temperature expect news at
 RAMP_INTERVAL = 2.0  # s
 # Nothing on a telescope is outside; a reading that is, is noise on the link.
 PLAUSIBLE = (-100.0, 100.0)  # degC
+SAME_SET_POINT = 0.05  # K; the camera keeps hundredths
 BAD_READINGS = 3  # in a row make the temperature unknown
 BLOCKED_POLL = 0.2  # s between looks whether the camera may be told something again
 ON, OFF = "COOLER_ON", "COOLER_OFF"
@@ -53,42 +62,48 @@ NOT_COOLING = {
     "NO_CONTROL": "The camera cannot control its cooler; power the camera off and on",
     "BROWN_OUT": "The supply voltage is too low for the cooler; check the power supply and its cable",
 }
-KEEP, WARM, POWER_OFF = "AT_DISCONNECT_KEEP", "AT_DISCONNECT_WARM", "AT_DISCONNECT_OFF"
+KEEP, WARM, CUT = "AT_DISCONNECT_KEEP", "AT_DISCONNECT_WARM", "AT_DISCONNECT_OFF"
+
+
+class Aim(Enum):
+    """What the cooler is to do."""
+
+    COOL = "cool"
+    WARM_UP = "warm up"
+    OFF = "off"
 
 
 class CoolerSubject(Subject):
     """The cooler and the thermometer.
 
-    `measured` is told every reading, `refused` every device error that came instead of one, `keep` every
-    vector that a client has changed for good, `unknown` that there was no reading for so long that the last
-    one says nothing. `blocked` reports that the camera may be asked for temperatures, but told nothing (it
-    waits for a trigger), and `reading_out` that it should not even be asked.
+    What is in `measured` is called with every reading. `polling` is POLLING_PERIOD.
     """
 
     def __init__(
         self,
         thread: CameraThread,
+        orders: OrderBook,
+        activity: Activity,
         polling: NumberVector,
-        measured: Callable[[Temperatures], None],
-        refused: Callable[[Refused], None],
-        keep: Callable[[Vector[Any]], None],
-        unknown: Callable[[], None],
-        blocked: Callable[[], bool],
-        reading_out: Callable[[], bool],
+        status: StatusSubject,
+        config: ConfigFile,
     ) -> None:
         self._thread = thread
+        self._orders = orders
+        self._activity = activity
         self._polling = polling
-        self._measured = measured
-        self._refused = refused
-        self._keep = keep
-        self._unknown = unknown
-        self._blocked = blocked
-        self._reading_out = reading_out
+        self._status = status
+        self._config = config
+        self.measured: list[Callable[[Temperatures], None]] = [status.measured]
         self._camera: Camera | None = None
         self._target: float | None = None  # where to; None: not cooling
         self._programmed = 0.0  # the set point that the camera has; on a ramp it is on its way
         self._ramped_at = 0.0  # monotonic
         self._warming = False
+        self._reaching: Answer[float] | None = None  # the request for the present set point
+        self._switching: Answer[bool] | None = None  # the request for the warm-up
+        self._newest: Order | None = None  # the last one that was accepted, and ...
+        self._newest_aim = Aim.OFF  # ... what it is for
         self._restore: float | None = None  # where a lost camera was cooling to
         self._bad = 0
         self._complaint: Refused | None = None
@@ -141,7 +156,7 @@ class CoolerSubject(Subject):
             (
                 SwitchElement(KEEP, "Keep as it is", True),
                 SwitchElement(WARM, "Warm up"),
-                SwitchElement(POWER_OFF, "Switch off"),
+                SwitchElement(CUT, "Switch off"),
             ),
             permission=Permission.RW,
             rule=Rule.ONE_OF_MANY,
@@ -179,6 +194,7 @@ class CoolerSubject(Subject):
         self._camera = camera
         self._target = None
         self._warming = False
+        self._newest = self._reaching = self._switching = None
         self._bad = 0
         self._last = None
         self._reach.restart()
@@ -212,8 +228,9 @@ class CoolerSubject(Subject):
 
     def started(self) -> None:
         if self._complaint is not None:
-            self._refused(self._complaint)
+            self._status.refused(self._complaint)
             self._complaint = None
+        self._restore = None
         self._poll_later()
 
     def leave(self, camera: Camera) -> None:
@@ -229,8 +246,9 @@ class CoolerSubject(Subject):
         self._camera = None
         self._target = None
         self._warming = False
+        self._restore = None
         for vector in (self.temperature, self.cooler, self.power):
-            vector.set(state=State.IDLE)
+            vector.end_all(State.IDLE)
 
     def lost(self) -> None:
         target = self._target
@@ -238,18 +256,27 @@ class CoolerSubject(Subject):
         self._camera = None
         self._target = None
         self._warming = False
-        if self.cooler.state is State.BUSY:
-            self.cooler.refuse("The camera was lost before the cooler had done this")
-        self._restore = target
+        for vector, reason in (
+            (self.temperature, "The camera was lost before the CCD had this temperature"),
+            (self.cooler, "The camera was lost before the cooler had done this"),
+        ):
+            if vector.pending:
+                vector.end_all(State.ALERT, message=reason)
+        if target is not None:
+            self._restore = target
 
     def back(self, camera: Camera) -> None:
         """A camera that lost its supply has stopped cooling: it goes on to where it was going."""
-        target, self._restore = self._restore, None
         self.connect(camera)
-        self._resume(target)
+        self._resume(self._restore)  # kept until it is back for good
 
     def renew(self, camera: Camera) -> None:
+        """It may also have another set point: that of an order whose answer was lost."""
         self._resume(self._target)
+        if self._target is not None:
+            present = camera.optional("the set point", camera.set_point, self._programmed)
+            if abs(present - self._programmed) > SAME_SET_POINT:
+                self._cool(self._target)
 
     def _resume(self, target: float | None) -> None:
         """Cools on to where it was going, if the camera has stopped."""
@@ -276,7 +303,7 @@ class CoolerSubject(Subject):
     def _poll(self) -> None:
         if self._camera is None:
             return
-        if self._reading_out():
+        if self._activity.reading_out or self._triggered(self._camera):
             self.repeat()
             self._thread.post(Priority.POLL, self._poll, delay=BLOCKED_POLL, failed=self._poll_failed)
             return
@@ -285,18 +312,25 @@ class CoolerSubject(Subject):
         if self._last is None and self._target is None:  # nothing could be measured at connect
             self._take_over(self._camera, measured)
         self._publish(measured)
-        if not self._blocked():
+        if not self._activity.waiting_for_trigger:
             self._step_ramp()
             if self._warming and measured.at_ambient:
                 self._switch_off("The CCD is at ambient temperature; the cooler is off")
         self._poll_later()
+
+    def _triggered(self, camera: Camera) -> bool:
+        """Whether the trigger came unnoticed: a short exposure may be over, and its readout have begun."""
+        from usbproto.packets import CameraState
+
+        waits = self._activity.waiting_for_trigger
+        return waits and camera.state().state != CameraState.WAITING_FOR_TRIGGER
 
     def _poll_failed(self, error: Exception) -> None:
         if self._camera is None:
             return
         self._poll_later()
         if isinstance(error, Refused):
-            self._refused(error)
+            self._status.refused(error)
         before = self._bad
         # After a time-out it was asked several times already, and each took seconds.
         self._bad += BAD_READINGS if isinstance(error, TimedOut) else 1
@@ -307,10 +341,14 @@ class CoolerSubject(Subject):
 
     def _show_unknown(self, reason: str | None = None) -> None:
         """What was measured is old: it is not shown as if it held."""
-        self.temperature.set(state=State.ALERT, message=reason, level=Level.ERROR)
+        if self._reaching is not None:
+            self._reaching.end(State.ALERT, message=reason)
+            self._reaching = None
+        else:
+            self.temperature.set(state=State.ALERT, message=reason, level=Level.ERROR)
         if self._regulated:
             self.power.set(state=State.ALERT)
-        self._unknown()
+        self._status.unknown()
 
     def repeat(self) -> None:
         """During a long transfer nothing can be asked: sends the last reading again when it is time."""
@@ -321,7 +359,8 @@ class CoolerSubject(Subject):
     def _publish(self, measured: Temperatures) -> None:
         self._last = measured
         self._show(measured)
-        self._measured(measured)
+        for listener in self.measured:
+            listener(measured)
         if self._target is None or measured.cooling:
             self._failure = None
 
@@ -340,7 +379,12 @@ class CoolerSubject(Subject):
                     f"The cooler is at full power and {self._target:g} °C is out of reach: "
                     "raise the set point, or turn the fan to full"
                 )
-        self.temperature.set({VALUE: measured.ccd}, state=state, message=message, level=Level.WARNING)
+        value = {VALUE: measured.ccd}
+        if self._reaching is not None and state is not State.BUSY:
+            self._reaching.end(state, value, message=message, level=Level.WARNING)
+            self._reaching = None
+        else:
+            self.temperature.set(value, state=state, message=message, level=Level.WARNING)
         if self._regulated:
             self._show_cooler(measured)
 
@@ -393,41 +437,61 @@ class CoolerSubject(Subject):
         self._programmed = programmed
         self._ramped_at = now
 
-    def _cool_to(self, target: float) -> None:
+    def _cool_to(self, order: Order, target: float) -> None:
         self._cool(target)
+        if self._reaching is not None:
+            self._reaching.superseded()
+        self._reaching = order.answer
+        self._cools_again()
         if self.cooler.state is State.ALERT:
             self.cooler.set(state=State.OK)
         self._look()
 
-    def _switch_on(self) -> None:
+    def _cools_again(self) -> None:
+        """A warm-up that was asked for is not wanted any more."""
+        if self._switching is not None:
+            self._switching.end(State.OK, {ON: True})
+            self._switching = None
+
+    def _switch_on(self, order: Order) -> None:
         assert self._camera is not None
         target = self._target if self._target is not None else self._camera.set_point()
         self._cool(target)
-        self.cooler.select(ON, state=State.OK, message=f"Cooling to {target:g} °C")
+        self._cools_again()
+        order.answer.end(State.OK, {ON: True}, message=f"Cooling to {target:g} °C", level=Level.INFO)
         self._look()
 
-    def _off(self) -> None:
-        """The first time warm, then off at once."""
-        if self._warming or self._target is None:
-            self._switch_off("The cooler is off")
-            return
+    def _warm_up(self, order: Order) -> None:
         assert self._camera is not None
         self._camera.warm_up()
         self._target = None
         self._warming = True
-        self.cooler.select(
-            ON,
-            state=State.BUSY,
+        if self._switching is not None:
+            self._switching.superseded()
+        self._switching = order.answer
+        self.cooler.set(
+            {ON: True},
             message="Warming up to ambient before the cooler goes off; switch it off again to force it",
         )
         self._look()
+
+    def _cut_power(self, order: Order) -> None:
+        self._activity.end_wait("The cooler was switched off, which ended the wait for the trigger")
+        if self._switching is not None:
+            self._switching.superseded()
+        self._switching = order.answer
+        self._switch_off("The cooler is off")
 
     def _switch_off(self, message: str) -> None:
         assert self._camera is not None
         self._camera.cooler_off()
         self._warming = False
         self._target = None
-        self.cooler.select(OFF, state=State.IDLE, message=message)
+        if self._switching is not None:
+            self._switching.end(State.IDLE, {OFF: True}, message=message, level=Level.INFO)
+            self._switching = None
+        else:
+            self.cooler.select(OFF, state=State.IDLE, message=message)
         self._look()
 
     def _look(self) -> None:
@@ -460,48 +524,68 @@ class CoolerSubject(Subject):
         self._warming = measured.warming_up
         self._programmed = self._target or 0.0
         self._last = measured
-        if self._regulated:
-            self.cooler.select(ON if measured.cooling else OFF)
+        if not self._regulated:
+            return
+        shown = ON if measured.cooling else OFF
+        self.cooler.select(shown)
+        if self._switching is not None and not self._warming:
+            self._switching.end(State.OK if measured.cooling else State.IDLE, {shown: True})
+            self._switching = None
 
     # --- requests ---
 
+    @property
+    def _aim(self) -> Aim:
+        """What the cooler will do when all that was asked for has been carried out."""
+        if self._newest is not None and not self._newest.done:
+            return self._newest_aim
+        if self._target is not None:
+            return Aim.COOL
+        return Aim.WARM_UP if self._warming else Aim.OFF
+
     def _set_temperature(self, request: Request[float]) -> None:
         target = request.values[VALUE]
-        # At once; clients look at the updates after this one. The value stays what was measured.
-        self.temperature.set(state=State.BUSY)
-        self._post(lambda: self._cool_to(target), self.temperature)
+        # The value stays what was measured.
+        self._submit(self.temperature, Aim.COOL, lambda order: self._cool_to(order, target))
 
     def _set_kept(self, request: Request[Any]) -> None:
         """What a client sets holds from now on; what comes from the config file is there already."""
-        request.vector.set(request.values, state=State.OK)
         if request.link is not None:
-            self._keep(request.vector)
+            self._config.keep(request.vector, request.values)
+        else:
+            request.vector.set(request.values, state=State.OK)
 
     def _set_cooler(self, request: Request[bool]) -> None:
+        aim = self._aim
         if request.values[ON]:
-            work = self._switch_on
-        elif self.cooler[OFF] and self.cooler.state is State.IDLE and self._target is None:
+            self._submit(self.cooler, Aim.COOL, self._switch_on)
+        elif aim is Aim.COOL:
+            self._submit(self.cooler, Aim.WARM_UP, self._warm_up)
+        elif aim is Aim.OFF and self.cooler[OFF] and self.cooler.state is State.IDLE:
             self.cooler.set(state=State.IDLE)
-            return
         else:
-            work = self._off
-        self.cooler.set(state=State.BUSY)
-        self._post(work, self.cooler)
+            order = self._submit(self.cooler, Aim.OFF, self._cut_power, POWER_OFF)
+            # It does not wait for what was asked for before: nobody wants that any more.
+            for older in self._orders.withdraw(self.temperature, before=order) or ():
+                older.answer.end(State.IDLE, message="The cooler was switched off before this was done")
+            for older in self._orders.withdraw(self.cooler, before=order) or ():
+                older.answer.superseded()
 
-    def _post(self, work: Callable[[], None], vector: Vector[Any], delay: float = 0.0) -> None:
-        def failed(error: Exception) -> None:
-            if isinstance(error, Refused):
-                self._refused(error)
-            if self._thread.ident == threading.get_ident() and not isinstance(error, Disconnected):
-                self._read_back()
-            vector.refuse(f"The cooler did not take the order: {explain(error)}")
+    def _submit(
+        self, vector: Vector[Any], aim: Aim, work: Callable[[Order], None], rule: OrderRule | None = None
+    ) -> Order | None:
+        def carry_out(order: Order) -> None:
+            try:
+                work(order)
+            except QsiError as error:
+                if isinstance(error, Refused):
+                    self._status.refused(error)
+                if not isinstance(error, Disconnected):
+                    self._read_back()
+                order.answer.end(State.ALERT, message=f"The cooler command failed: {explain(error)}")
+                raise
 
-        def step() -> None:
-            if self._camera is None:
-                return
-            if self._blocked() or self._reading_out():
-                self._post(work, vector, BLOCKED_POLL)
-            else:
-                work()
-
-        self._thread.post(Priority.CONTROL, step, delay=delay, failed=failed)
+        order = self._orders.submit(vector, carry_out, rule=rule)
+        if order is not None:
+            self._newest, self._newest_aim = order, aim
+        return order

@@ -14,9 +14,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from indi_qsi.device import compression, files
 from indi_qsi.device.subject import IMAGE_INFO, Subject, explain
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from indi_qsi.fits import Card
     from indi_qsi.links.frame import Frame
     from usbproto.camera import Image
-    from usbproto.frames import Geometry
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +44,11 @@ USUAL_HEADER = 2 * 2880
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """An image on its way into a file, and what is to become of it."""
+    """An image on its way into a file."""
 
     run: Run
     image: Image
     plate: Plate
-    plan: Plan
     latest: float  # monotonic: then the run ends as failed
 
 
@@ -58,25 +56,23 @@ class NotSaved(QsiError):
     """The picture went to the clients, because it could not be saved."""
 
 
+class HeaderMaker(Protocol):
+    """Makes the records of headers."""
+
+    def cards(self, run: Run, image: Image) -> list[Card]:
+        """Those of the image of a run. Frame thread."""
+
+
 class DeliverySubject(Subject):
     """CCD1, and the thread that fills it.
 
-    `cards` makes the header's records; `finished` ends a run well (with something to send), `fail` badly.
-    What the sending raises passes through `finished` and leaves the run to `fail`. A picture that takes more
-    than `limit` seconds ends its run as failed.
+    `header` makes the header's records. Each run is ended by its owner: what the sending raises passes
+    through `finished` and leaves the run to `fail`. A picture that takes more than `limit` seconds ends its
+    run as failed.
     """
 
-    def __init__(
-        self,
-        cards: Callable[[Run, Image], list[Card]],
-        finished: Callable[[Run, Callable[[], None]], None],
-        fail: Callable[[Run, str], None],
-        upload: UploadSubject,
-        limit: float = LIMIT,
-    ) -> None:
-        self._cards = cards
-        self._finished = finished
-        self._fail = fail
+    def __init__(self, header: HeaderMaker, upload: UploadSubject, limit: float = LIMIT) -> None:
+        self._header = header
         self._upload = upload
         self._limit = limit
         self._header_size = USUAL_HEADER  # of the last picture: the next one's is hardly ever another
@@ -106,11 +102,11 @@ class DeliverySubject(Subject):
         """Whether a picture waits already."""
         return self._waiting is not None
 
-    def plate(self, geometry: Geometry) -> Plate:
-        """Memory for an image that is to be read now. Raises `QsiError` when there is none."""
+    def plate(self, run: Run) -> Plate:
+        """Memory for the image of a run, which is to be read now. Raises `QsiError` when there is none."""
         from indi_qsi.device.plate import Plate
 
-        plan = self._upload.plan()
+        geometry, plan = run.exposure.geometry, run.plan
         if plan.mode is not Mode.LOCAL:
             self.blob.make_room(geometry.bytes)
         try:
@@ -126,7 +122,7 @@ class DeliverySubject(Subject):
 
         Never waits. Not to be called while there is a `backlog`.
         """
-        picture = Picture(run, image, plate.hold(), self._upload.plan(), time.monotonic() + self._limit)
+        picture = Picture(run, image, plate.hold(), time.monotonic() + self._limit)
         with self._changed:
             self._waiting = picture
             self._unfinished.append(picture)
@@ -149,7 +145,7 @@ class DeliverySubject(Subject):
     def _watch(self) -> None:
         while (late := self._late()) is not None:
             # Nothing can end a write to a disk that hangs; but the run ends, and the next one gets its turn.
-            self._fail(
+            late.owner.fail(
                 late,
                 f"The picture was not saved and sent within {self._limit:g} s; "
                 "does the disk of UPLOAD_DIR answer?",
@@ -178,10 +174,12 @@ class DeliverySubject(Subject):
             try:
                 self._make(picture)
             except NotSaved as error:
-                self._fail(picture.run, error.explain())
+                picture.run.owner.fail(picture.run, error.explain())
             except Exception as error:
                 log.exception("a picture could not be made into a file")
-                self._fail(picture.run, f"The picture could not be made into a file: {explain(error)}")
+                picture.run.owner.fail(
+                    picture.run, f"The picture could not be made into a file: {explain(error)}"
+                )
             with self._changed:
                 if picture in self._unfinished:
                     self._unfinished.remove(picture)
@@ -195,7 +193,7 @@ class DeliverySubject(Subject):
             return picture
 
     def _make(self, picture: Picture) -> None:
-        plan = picture.plan
+        plan = picture.run.plan
         with self._frame(picture) as frame:
             saved, problem = self._save(picture, frame)
             if saved is not None and plan.mode is Mode.LOCAL:
@@ -205,19 +203,19 @@ class DeliverySubject(Subject):
                 self._tell(picture.run, saved, sent, problem)
 
     def _frame(self, picture: Picture) -> Frame:
-        if picture.plan.native:
+        if picture.run.plan.native:
             return picture.plate.native(picture.image)
-        cards = self._cards(picture.run, picture.image)
+        cards = self._header.cards(picture.run, picture.image)
         frame, self._header_size = picture.plate.fits(picture.image, cards)
         return frame
 
     def _save(self, picture: Picture, frame: Frame) -> tuple[files.Saved | None, NotSaved | None]:
-        if picture.plan.mode is Mode.CLIENT:
+        if picture.run.plan.mode is Mode.CLIENT:
             return None, None
         run = picture.run
         assert run.opened_wall is not None  # no image without an exposure
         try:
-            return picture.plan.save(frame.buffer, run.opened_wall + run.duration), None
+            return picture.run.plan.save(frame.buffer, run.opened_wall + run.duration), None
         except QsiError as error:
             return None, NotSaved(f"{error.explain()}. The picture was sent to the clients")
 
@@ -251,6 +249,6 @@ class DeliverySubject(Subject):
             if problem is not None:
                 raise problem
 
-        self._finished(run, send)
+        run.owner.finished(run, send)
         if saved is not None and not told:
             files.discard(saved)  # the run was aborted meanwhile

@@ -6,13 +6,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import copy
+from logging.handlers import QueueHandler, QueueListener
 from pathlib import Path
-from typing import Any
+from queue import Full, Queue
+from typing import Any, cast
 
 from indi_qsi.device.subject import OPTIONS
 from indi_qsi.device.worker import THREAD_NAME
 from indi_qsi.properties import (
+    Device,
     Level,
     Permission,
     Request,
@@ -22,6 +27,7 @@ from indi_qsi.properties import (
     SwitchVector,
     Vector,
 )
+from indi_qsi.storage import Storage
 
 LOGGERS = ("indi_qsi", "usbproto")
 # These tell what was told to clients already; passing it on would tell it again.
@@ -33,30 +39,21 @@ LEVELS = (
     ("SESSION", "Messages", True, logging.INFO, Level.INFO),
     ("DEBUG", "Driver Debug", False, logging.DEBUG, Level.DEBUG),
 )
+# Records that may wait for the disk: some seconds of everything that a download logs.
+MAX_RECORDS = 10_000
 MAX_TEXT = 200  # characters of a log line in a message; clients take 255
 
 
 class Diagnostics(logging.Handler):
-    """`define` and `withdraw` add vectors to the device and take them away; `tell` sends a message.
+    """`thread` is the name of the device's camera thread: other cameras' records are not shown."""
 
-    `thread` is the name of the device's camera thread: what other cameras' threads log is not told.
-    """
-
-    def __init__(
-        self,
-        executable: str,
-        thread: str,
-        define: Callable[..., None],
-        withdraw: Callable[..., None],
-        tell: Callable[[str, Level], None],
-    ) -> None:
+    def __init__(self, executable: str, thread: str, device: Device, storage: Storage) -> None:
         super().__init__(logging.DEBUG)
         self._executable = executable
         self._thread = thread
-        self._define = define
-        self._withdraw = withdraw
-        self._tell = tell
-        self._file: logging.FileHandler | None = None
+        self._device = device
+        self._storage = storage
+        self._file: LogFile | None = None
         self.debug = SwitchVector(
             "DEBUG",
             "Debug",
@@ -97,7 +94,7 @@ class Diagnostics(logging.Handler):
 
     def close(self) -> None:
         self._attach(False)
-        self._close_file()
+        self._storage.post(self, self._close_file)
         super().close()
 
     # --- requests ---
@@ -106,21 +103,25 @@ class Diagnostics(logging.Handler):
         on = request.values["ENABLE"]
         if on != self.debug["ENABLE"]:
             self._attach(on)
-            (self._define if on else self._withdraw)(self._to_client, self._to_file, self._output)
+            change = self._device.add if on else self._device.remove
+            change(self._to_client, self._to_file, self._output)
             if not on:
-                self._close_file()
+                self._storage.post(self, self._close_file)
         self.debug.set(request.values, state=State.OK)
 
     def _set_output(self, request: Request[bool]) -> None:
-        try:
-            if request.values["FILE_DEBUG"] and self._file is None:
-                self._open_file()
-            elif not request.values["FILE_DEBUG"]:
-                self._close_file()
-        except OSError as error:
-            self._output.refuse(f"The log file cannot be written: {error.strerror} ({error.filename})")
-        else:
-            self._output.set(request.values, state=State.OK)
+        wanted, before = request.values["FILE_DEBUG"], self._output["FILE_DEBUG"]
+        answer = self._output.accept(request.values)
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                answer.end(State.OK)
+            else:
+                answer.end(
+                    State.ALERT, {"FILE_DEBUG": before}, message=f"The log file cannot be written: {error}"
+                )
+
+        self._storage.post(self, self._open_file if wanted else self._close_file, done)
 
     # --- the log ---
 
@@ -134,15 +135,17 @@ class Diagnostics(logging.Handler):
             logger.setLevel(logging.DEBUG if wanted else logging.NOTSET)
 
     def _open_file(self) -> None:
+        """In the storage thread. Raises OSError."""
+        if self._file is not None:
+            return
         now = time.gmtime()
         home = Path(os.environ.get("HOME") or "~").expanduser()
         folder = home / ".indi" / "logs" / time.strftime("%Y-%m-%d", now) / self._executable
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self._executable}_{time.strftime('%H:%M:%S', now)}.log"
-        self._file = logging.FileHandler(path)
-        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._file = LogFile(folder / f"{self._executable}_{time.strftime('%H:%M:%S', now)}.log")
 
     def _close_file(self) -> None:
+        """Waits for the disk."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
@@ -159,11 +162,40 @@ class Diagnostics(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         file = self._file
         if file is not None and _chosen(self._to_file, record.levelno):
-            file.handle(record)
+            file.write(record)
         if record.name == TOLD_ALREADY or not self._output["CLIENT_DEBUG"]:
             return
         if (level := _chosen(self._to_client, record.levelno)) is not None:
-            self._tell(f"{record.name}: {record.getMessage()}"[:MAX_TEXT], level)
+            self._device.tell(f"{record.name}: {record.getMessage()}"[:MAX_TEXT], level)
+
+
+class _Listener(QueueListener):
+    """Its end waits for a place in the queue, which a slow disk may have filled."""
+
+    def enqueue_sentinel(self) -> None:
+        cast("Queue[Any]", self.queue).put(None)
+
+
+class LogFile:
+    """A file that takes log records, with a thread that may wait for the disk. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = logging.FileHandler(path)
+        self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._queue: Queue[logging.LogRecord] = Queue(MAX_RECORDS)
+        self._sender = QueueHandler(self._queue)
+        self._listener = _Listener(self._queue, self._file)
+        self._listener.start()
+
+    def write(self, record: logging.LogRecord) -> None:
+        """Any thread; never waits. A record for which the disk is too slow is dropped."""
+        with suppress(Full):
+            self._queue.put_nowait(self._sender.prepare(copy(record)))
+
+    def close(self) -> None:
+        """Writes what waits; that takes as long as the disk takes."""
+        self._listener.stop()
+        self._file.close()
 
 
 def _chosen(vector: SwitchVector, number: int) -> Level | None:

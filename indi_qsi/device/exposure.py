@@ -4,9 +4,9 @@
     request -> Busy (duration) -> Busy (remaining, each second) -> Busy 0 -> BLOB -> Ok 0
     failure -> Alert 0        abort -> Idle 0        a request while Busy: abort, then the new one
 
-Every exposure is a `Run`. Whoever ends a run (the picture, a failure, an abort, a newer request, the camera's
-leaving) takes it away under the lock; what comes later for that run finds it gone and stays silent. So there
-is exactly one final state for each.
+Every exposure is an order, and a `Run` from its first command on. Whatever ends a run (the picture, a
+failure, an abort, a newer request, the camera's leaving) takes it away under the lock; what comes later for
+that run finds it gone and stays silent. So there is exactly one final state for each.
 
 In fast mode the next run starts as soon as the pixels of the one before are in memory; that one is then
 answered Ok, and its picture follows.
@@ -17,14 +17,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from indi_qsi.device.activity import Activity, Phase
+from indi_qsi.device.connection import AWAY
+from indi_qsi.device.cooler import CoolerSubject
+from indi_qsi.device.delivery import DeliverySubject
 from indi_qsi.device.geometry import BIAS, SHUTTER_OPEN, GeometrySubject
-from indi_qsi.device.phase import Phase, PhaseSubject
-from indi_qsi.device.run import Run, Surroundings
+from indi_qsi.device.orders import Order, OrderBook
+from indi_qsi.device.panel import PanelSubject
+from indi_qsi.device.phase import PhaseSubject
+from indi_qsi.device.recorder import HeaderSubject
+from indi_qsi.device.run import Run
 from indi_qsi.device.subject import MAIN_CONTROL, OPTIONS, Subject, explain
+from indi_qsi.device.upload import Mode, UploadSubject
 from indi_qsi.device.worker import CameraThread, Job, Priority
 from indi_qsi.properties import (
+    Answer,
+    Device,
     Level,
     NumberElement,
     NumberVector,
@@ -36,7 +47,7 @@ from indi_qsi.properties import (
     SwitchVector,
     Vector,
 )
-from usbproto.errors import BadArgument, Disconnected, NoCamera, ProtocolError, QsiError, Refused, TimedOut
+from usbproto.errors import BadArgument, Disconnected, ProtocolError, QsiError, Refused, TimedOut
 from usbproto.steady import Steady
 
 if TYPE_CHECKING:
@@ -55,34 +66,53 @@ UNSURE_PART = 0.9
 TRIGGER_INTERVAL = 0.05  # s between questions whether the trigger came
 TRIGGER_LIMIT = 4 * 3600.0  # s; nobody waits longer than the longest exposure
 BACKLOG_INTERVAL = 0.02  # s between looks whether the pictures before are on their way
-WHEEL_INTERVAL = 0.1  # s between looks whether the filter wheel has stopped
 # The slowest readout (9 million pixels at 800 kHz) takes 12 s; one of five times that is stuck.
 READOUT_LIMIT = 60.0  # s
-# s before the end of an exposure by our clock: by the camera's, its readout may have begun.
-QUIET_BEFORE = 0.2
-PREPARE_LIMIT = 15.0  # s for the directory of local files; a disk that sleeps takes some seconds to wake up
 NO_TRIGGER = "TRIGGER_OFF"
 
 
 class ExposureSubject(Subject):
-    """Starts, watches and ends exposures."""
+    """Starts, watches and ends exposures.
+
+    `renew` sends the camera its settings again if it may have forgotten them.
+    """
 
     def __init__(
         self,
         thread: CameraThread,
+        orders: OrderBook,
+        activity: Activity,
+        device: Device,
+        *,
         geometry: GeometrySubject,
         phase: PhaseSubject,
-        surroundings: Surroundings,
+        panel: PanelSubject,
+        cooler: CoolerSubject,
+        upload: UploadSubject,
+        header: HeaderSubject,
+        delivery: DeliverySubject,
+        renew: Callable[[], None],
     ) -> None:
         self._thread = thread
+        self._orders = orders
+        self._activity = activity
+        self._device = device
         self._geometry = geometry
         self._phase = phase
-        self._around = surroundings
+        self._panel = panel
+        self._cooler = cooler
+        self._upload = upload
+        self._header = header
+        self._delivery = delivery
+        self._renew = renew
         self._camera: Camera | None = None
         self._run: Run | None = None
-        self._preparing: Run | None = None  # the one that was asked for last, until all is ready for it
+        self._newest: Order | None = None  # of those for which all is ready
+        self._aborts = False  # the camera is to end an exposure that is over for the clients
         self._lock = threading.RLock()
         self._job: Job | None = None  # the next step
+        activity.exposures = self
+        panel.applied.append(self.show_limits)
         self._readouts = Steady(UNSURE_PART, READY_INTERVAL)
         self.exposure = NumberVector(
             "CCD_EXPOSURE",
@@ -121,28 +151,27 @@ class ExposureSubject(Subject):
         )
 
     def vectors(self) -> Sequence[Vector[Any]]:
-        return (self.exposure, self.abort, self.fast, self.fast_count)
+        return (self.fast, self.fast_count, self.exposure, self.abort)
 
     def saved(self) -> Sequence[Vector[Any]]:
         return (self.fast,)
 
     def connect(self, camera: Camera) -> None:
         self._camera = camera
+        self._aborts = False
         self.show_limits(camera)
         self.exposure.set({VALUE: 0}, state=State.IDLE)
         self.abort.set({"ABORT": False}, state=State.IDLE)
         self.fast_count.set({"FRAMES": 1}, state=State.IDLE)
 
     def show_limits(self, camera: Camera) -> None:
-        """Tells the valid range, which depends on the shutter priority; not during an exposure."""
+        """Shows the valid range, which depends on the settings. The state stays as it is."""
         limits = camera.min_exposure, camera.max_exposure
         if self.exposure.limits(VALUE) != limits:
-            # This sends the vector, and the end of the exposure before must not be told twice.
-            self.exposure.set(state=State.IDLE)
             self.exposure.set_limits(VALUE, minimum=limits[0], maximum=limits[1])
 
     def leave(self, camera: Camera) -> None:
-        if self._run is not None:
+        if self._run is not None or self._aborts:
             self._abort_camera(camera)
 
     def lost(self) -> None:
@@ -153,29 +182,32 @@ class ExposureSubject(Subject):
 
     def _end(self, reason: str) -> None:
         with self._lock:
-            if self._run is not None or self._preparing is not None:
-                self._conclude(State.ALERT, f"{reason} ({self._phase.phase.value.lower()})")
+            if self.exposure.pending:
+                self._conclude_all(State.ALERT, f"{reason} ({self._phase.phase.value.lower()})")
+            self._end_series()
+        if self.abort.pending:
+            self.abort.end_all(State.ALERT, message=reason)
         self._camera = None
 
     def back(self, camera: Camera) -> None:
         self._camera = camera
+        self._aborts = False
+
+    # --- for others ---
 
     @property
-    def running(self) -> bool:
-        """Whether an exposure has been asked for and not ended."""
-        return self._run is not None or self._preparing is not None
+    def asked(self) -> bool:
+        """Whether an exposure was asked for and has not ended. Any thread."""
+        return self.exposure.pending
 
-    @property
-    def waiting_for_trigger(self) -> bool:
-        """Whether the camera waits for a trigger and may be sent next to nothing."""
-        return self._phase.phase is Phase.WAITING
-
-    @property
-    def reading_out(self) -> bool:
-        """Whether the sensor is read out, or soon is: other commands may disturb it (section 8)."""
-        run, phase = self._run, self._phase.phase
-        soon = phase is Phase.EXPOSING and run is not None and run.remaining < QUIET_BEFORE
-        return soon or phase is Phase.READING
+    def end_wait(self, reason: str) -> None:
+        """Ends the wait for a trigger, and its exposure as failed for this reason. Camera thread."""
+        with self._lock:
+            if self._run is None or not self._activity.waiting_for_trigger:
+                return
+            self._conclude(self._run, State.ALERT, reason)
+        if self._camera is not None:
+            self._abort_camera(self._camera)
 
     # --- requests ---
 
@@ -183,49 +215,19 @@ class ExposureSubject(Subject):
         try:
             run = self._new_run(request.values[VALUE])
         except QsiError as error:
-            self._refuse(error)
-            return
-        with self._lock:
-            self._preparing = run
-            waits = self._around.must_prepare()
-            if waits and self._run is None:
-                self.exposure.set({VALUE: run.duration}, state=State.BUSY)
-        if not waits:
-            self._prepared(run)
-            return
-        # A disk may take its time or hang for ever; whoever waits for that has nothing else to do.
-        threading.Thread(target=self._prepare, args=(run,), name="prepare", daemon=True).start()
-        late = QsiError(f"UPLOAD_DIR does not answer within {PREPARE_LIMIT:g} s", "Does its disk answer?")
-        self._thread.post_always(lambda: self._prepared(run, late), delay=PREPARE_LIMIT)
-
-    def _prepare(self, run: Run) -> None:
-        try:
-            self._around.prepare()
-        except QsiError as error:
-            self._prepared(run, error)
-        else:
-            self._prepared(run)
-
-    def _prepared(self, run: Run, problem: QsiError | None = None) -> None:
-        """All is ready for a run, or not. Any thread; only the first word about the newest request counts."""
-        with self._lock:
-            if self._preparing is not run:
-                return
-            self._preparing = None
-            if problem is not None:
-                self._refuse(problem)
-                return
-            if self._run is not None:
-                self._forget()
-                self._post_abort()
-            self._begin(run)
-
-    def _refuse(self, error: QsiError) -> None:
-        """A running exposure goes on: nothing was started, nothing is ended."""
-        if self._run is None:
             self.exposure.refuse(explain(error))
-        else:
-            self.exposure.set(message=f"Ignored: {explain(error)}", level=Level.ERROR)
+            return
+        saves = run.plan.mode is not Mode.CLIENT
+        self._orders.submit(
+            self.exposure,
+            lambda order: self._begin(run, order),
+            # The one that runs goes on until all is ready for this one.
+            values=None if saves and self._run is not None else {VALUE: run.duration},
+            failed=lambda order, error: self._order_failed(run, order, error),
+            prepare=run.plan.prepare if saves else None,
+            prepared=self._take_place,
+            disk="UPLOAD_DIR",
+        )
 
     def _new_run(self, duration: float) -> Run:
         """Raises `BadArgument`."""
@@ -233,37 +235,76 @@ class ExposureSubject(Subject):
 
         camera = self._camera
         if camera is None:
-            raise NoCamera("The camera is away", "It is used again as soon as it is back")
+            raise AWAY
         frame_type = self._geometry.frame_type.selected or BIAS
         valid = f"valid range {camera.min_exposure:g}..{camera.max_exposure:g} s"
         if frame_type == BIAS:
             duration = 0.0
         elif duration == 0:
             raise BadArgument(f"an exposure of 0 s is a bias: choose that frame type; {valid}")
-        camera.check_exposure(duration)
+        try:
+            camera.check_exposure(duration)
+        except BadArgument:
+            # Settings that are on their way may allow a shorter one; if they do not, its start fails.
+            if not (0 < duration < camera.min_exposure and self._panel.unsettled):
+                raise
         exposure = Exposure(duration, self._geometry.fitted(), frame_type in SHUTTER_OPEN)
-        return Run(exposure, frame_type, time.monotonic())
+        return Run(self, exposure, frame_type, self._upload.plan(), self._header.records())
 
-    def _begin(self, run: Run) -> None:
-        self._run = run
-        self.exposure.set({VALUE: run.duration}, state=State.BUSY)
-        self._post(run, self._start)
+    def _take_place(self, order: Order) -> None:
+        """All is ready for an exposure: it replaces those that were asked for earlier. Any thread."""
+        with self._lock:
+            earlier = self._orders.withdraw(self.exposure, before=order)
+            if earlier is None:
+                return  # it was withdrawn itself
+            self._newest = order
+            for older in earlier:
+                older.answer.superseded()
+            self._end_series()
+            run = self._run
+            if run is not None:
+                self._post_abort()
+                self._forget()
+        if run is not None and run.answer is not None:
+            run.answer.superseded()
 
     def _abort_requested(self, request: Request[bool]) -> None:
+        self._device.drop_held(self.exposure.name)
         with self._lock:
             running = self._run is not None
-            self._preparing = None
+            self._orders.withdraw(self.exposure)
             if running:
-                self._post_abort()
-            self.abort.set({"ABORT": False}, state=State.OK)
-            if running:
-                self._conclude(State.IDLE)
-            else:
-                self.exposure.set({VALUE: 0}, state=State.IDLE)
+                self._post_abort(self.abort.accept({"ABORT": False}))
+            self._conclude_all(State.IDLE)
+            if not running:
+                self.abort.set({"ABORT": False}, state=State.OK)
 
     # --- one run, in the camera thread ---
 
-    def _post(self, run: Run, step: Callable[[Run, Camera], None], delay: float = 0.0) -> None:
+    def _begin(self, run: Run, order: Order) -> None:
+        camera = self._camera
+        with self._lock:
+            if camera is None or self._newest is not order:
+                order.answer.superseded()
+            if camera is None or not order.answer.open:
+                return  # it was aborted, or replaced, in the last moment
+            run.answer = order.answer
+            self._set_run(run)
+        self._start(run, camera)
+
+    def _set_run(self, run: Run) -> None:
+        run.asked = time.monotonic()
+        self._run = run
+        self._activity.exposing = True
+        self.exposure.show({VALUE: run.duration}, state=State.BUSY)
+
+    def _post(
+        self,
+        run: Run,
+        step: Callable[[Run, Camera], None],
+        delay: float = 0.0,
+        priority: Priority = Priority.STEP,
+    ) -> None:
         def work() -> None:
             camera = self._camera
             if self._run is run and camera is not None:
@@ -272,19 +313,21 @@ class ExposureSubject(Subject):
         with self._lock:
             if self._run is run:
                 self._job = self._thread.post(
-                    Priority.EXPOSURE, work, delay=delay, failed=lambda error: self._failed(run, error)
+                    priority, work, delay=delay, failed=lambda error: self._failed(run, error)
                 )
 
     def _start(self, run: Run, camera: Camera) -> None:
-        if self._around.wheel_moving():
-            self._post(run, self._start, WHEEL_INTERVAL)
-            return
         self._enter(run, Phase.FLUSHING)
-        self._around.renew()
+        self._renew()
+        camera.wait_for_idle()
+        if self._run is not run:
+            return  # it was aborted meanwhile
         # High speed readout always opens the shutter, so darks and biases are taken without it.
-        if self._around.high_speed() and run.exposure.open_shutter:
+        # What a camera does with that and a trigger together is not known; the trigger is what waits.
+        untriggered = self._panel.trigger == NO_TRIGGER
+        if self._panel.high_speed and run.exposure.open_shutter and untriggered:
             self._high_speed(run, camera)
-        elif self._around.trigger() == NO_TRIGGER:
+        elif untriggered:
             try:
                 camera.start_exposure(run.exposure)
             except Refused:
@@ -299,6 +342,8 @@ class ExposureSubject(Subject):
             except Refused:
                 self._check_trigger(camera.state().state, camera)
                 raise
+            # At once: from now on next to nothing may be sent.
+            self._enter(run, Phase.WAITING)
             self._wait_trigger(run, camera)
 
     def _wait_trigger(self, run: Run, camera: Camera) -> None:
@@ -309,7 +354,6 @@ class ExposureSubject(Subject):
         if state == CameraState.IDLE and not camera.left_idle:
             self._post(run, self._wait_trigger, TRIGGER_INTERVAL)  # it is not armed yet
         elif state == CameraState.WAITING_FOR_TRIGGER:
-            self._enter(run, Phase.WAITING)
             if time.monotonic() > run.asked + TRIGGER_LIMIT:
                 raise TimedOut("the wait for the trigger", TRIGGER_LIMIT)
             self._post(run, self._wait_trigger, TRIGGER_INTERVAL)
@@ -328,7 +372,8 @@ class ExposureSubject(Subject):
     def _open(self, run: Run, camera: Camera, at: float) -> None:
         """The shutter opened `at` (monotonic)."""
         run.opened, run.opened_wall = at, time.time() - (time.monotonic() - at)
-        self._around.opened(run)
+        self._header.capture(run)
+        self._activity.closes = at + run.duration
         self._enter(run, Phase.EXPOSING)
         self._count_down(run, camera)
 
@@ -357,27 +402,28 @@ class ExposureSubject(Subject):
         self._post(run, self._wait_ready, READY_INTERVAL)
 
     def _read(self, run: Run, camera: Camera) -> None:
-        if self._around.backlog():
+        if self._delivery.backlog:
             self._post(run, self._read, BACKLOG_INTERVAL)
             return
-        with self._around.plate(run.exposure.geometry) as plate:
+        with self._delivery.plate(run) as plate:
             self._enter(run, Phase.DOWNLOADING)
             self._have(run, camera.read_image(plate.target, self._progress(run, len(plate.target))), plate)
 
     def _high_speed(self, run: Run, camera: Camera) -> None:
-        if self._around.backlog():
+        if self._delivery.backlog:
             self._post(run, self._high_speed, BACKLOG_INTERVAL)
             return
-        with self._around.plate(run.exposure.geometry) as plate:
+        with self._delivery.plate(run) as plate:
             camera.settle_gain(run.exposure.geometry)  # before the facts for the header are noted
             run.opened, run.opened_wall = time.monotonic(), time.time()
-            self._around.opened(run)
+            self._header.capture(run)
             progress = self._progress(run, len(plate.target))
             self._have(run, camera.expose_hsr(run.exposure, plate.target, progress), plate)
 
     def _progress(self, run: Run, total: int) -> Callable[[int], None]:
         def tell(done: int) -> None:
-            self._around.transferring()
+            self._thread.beat()
+            self._cooler.repeat()
             with self._lock:
                 if self._run is run:
                     self._phase.enter(Phase.DOWNLOADING)
@@ -389,18 +435,25 @@ class ExposureSubject(Subject):
         with self._lock:
             if self._run is not run:
                 return
+            self._activity.exposing = False  # the camera is free; what its settings were was noted
             self._continue_series(run)
-        self._around.deliver(run, image, plate)
+        self._delivery.deliver(run, image, plate)
 
     def _continue_series(self, run: Run) -> None:
         """In fast mode: this one is done, the next begins."""
         left = int(self.fast_count["FRAMES"]) - 1
         if not self.fast["INDI_ENABLED"] or left < 1:
             return
+        assert run.answer is not None  # it has begun
         run.continued = True
         self.fast_count.set({"FRAMES": left}, state=State.BUSY)
-        self.exposure.set({VALUE: 0}, state=State.OK)
-        self._begin(Run(run.exposure, run.frame_type, time.monotonic()))
+        run.answer.end(State.OK, {VALUE: 0})
+        following = replace(run, plan=self._upload.plan(), records=self._header.records(), continued=False)
+        following.answer = self.exposure.accept({VALUE: run.duration})
+        following.opened = following.opened_wall = None
+        self._set_run(following)
+        # Behind the orders that need no end of the series, and a poll that is due.
+        self._post(following, self._start, priority=Priority.POLL)
 
     def _enter(self, run: Run, phase: Phase) -> None:
         with self._lock:
@@ -409,15 +462,20 @@ class ExposureSubject(Subject):
                 if self._camera is not None:
                     self._camera.session.flight.note("phase", phase.value)
 
+    def _order_failed(self, run: Run, order: Order, error: Exception) -> None:
+        self._failed(run, error)
+        order.answer.end(State.ALERT, {VALUE: 0}, message=explain(error))  # if it had not begun
+
     def _failed(self, run: Run, error: Exception) -> None:
+        if self._run is not run:
+            return  # it has not begun, or has ended already
         phase = self._phase.phase.value.lower()
         reason = f"The exposure failed ({phase}): {explain(error)}"
-        camera = self._camera
-        if camera is not None and self._run is run:
-            camera.session.failed("exposure", reason)
-        self.fail(run, reason)
+        if self._camera is not None:
+            self._camera.session.failed("exposure", reason)
         if not isinstance(error, Disconnected):
             self._post_abort()  # the camera may still be exposing
+        self.fail(run, reason)
 
     # --- the end of a run ---
 
@@ -425,7 +483,7 @@ class ExposureSubject(Subject):
         """The run ends without a picture. Any thread."""
         with self._lock:
             if self._run is run:
-                self._conclude(State.ALERT, reason)
+                self._conclude(run, State.ALERT, reason)
             elif run.continued:
                 self.exposure.set(message=reason, level=Level.ERROR)
 
@@ -434,38 +492,66 @@ class ExposureSubject(Subject):
         with self._lock:
             if self._run is run:
                 send()
-                self._conclude(State.OK)
+                self._conclude(run, State.OK)
             elif run.continued:
                 send()
 
-    def _conclude(self, state: State, message: str | None = None) -> None:
+    def _conclude(self, run: Run, state: State, message: str | None = None) -> None:
+        self._end_series()
         self._forget()
-        self._phase.enter(Phase.IDLE)
+        assert run.answer is not None  # it has begun
+        run.answer.end(state, {VALUE: 0}, message=message)
+
+    def _conclude_all(self, state: State, message: str | None = None) -> None:
+        """Ends the run and all that was asked for; sent even if there was nothing."""
+        self._end_series()
+        self._forget()
+        self.exposure.end_all(state, {VALUE: 0}, message=message)
+
+    def _end_series(self) -> None:
         if self.fast_count.state is State.BUSY:
             self.fast_count.set({"FRAMES": 1}, state=State.IDLE)
-        self.exposure.set({VALUE: 0}, state=state, message=message, level=Level.ERROR)
 
     def _forget(self) -> None:
-        self._run = self._preparing = None
+        """There is no run any more: what waits for its end may go."""
+        self._run = None
         if self._job is not None:
             self._job.cancel()
             self._job = None
+        self._phase.enter(Phase.IDLE)
+        self._activity.exposing = False
+        self._activity.closes = None
+        self._thread.wake()
 
-    def _post_abort(self) -> None:
+    def _post_abort(self, answer: Answer[bool] | None = None) -> None:
+        """Has the camera's exposure ended before anything else; `answer`: a client asked for it.
+
+        To be called while the run is still there: what waits for its end must not go before the abort.
+        """
+        self._aborts = True
+
         def work() -> None:
             if self._camera is not None:
                 self._abort_camera(self._camera)
+            if answer is not None:
+                answer.end(State.OK)
 
-        self._thread.post(Priority.ABORT, work)
+        def failed(error: Exception) -> None:
+            if answer is not None:
+                answer.end(State.ALERT, message=f"The exposure could not be aborted: {explain(error)}")
+
+        self._thread.post(Priority.URGENT, work, failed=failed)
 
     def _abort_camera(self, camera: Camera) -> None:
         from usbproto.packets import CameraState, TriggerMode
 
-        if self._around.trigger() != NO_TRIGGER and camera.state().state == CameraState.WAITING_FOR_TRIGGER:
+        armed = self._panel.trigger != NO_TRIGGER
+        if armed and camera.state().state == CameraState.WAITING_FOR_TRIGGER:
             camera.set_trigger(TriggerMode.END_LONG_WAIT)
         else:
             camera.abort_exposure()
             _initialised(camera)
+        self._aborts = False
 
 
 def _readout(run: Run, camera: Camera) -> tuple[Geometry, bool]:

@@ -14,10 +14,13 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
+from indi_qsi.device.activity import Activity
 from indi_qsi.device.memory import Memory
-from indi_qsi.device.subject import Subject, explain
+from indi_qsi.device.orders import Order, OrderBook
+from indi_qsi.device.subject import Subject, explain, saved_or_not
 from indi_qsi.device.worker import CameraThread, Priority
 from indi_qsi.properties import (
+    Answer,
     Level,
     NumberElement,
     NumberVector,
@@ -28,7 +31,7 @@ from indi_qsi.properties import (
     TextVector,
     Vector,
 )
-from usbproto.errors import Disconnected, ProtocolError, Refused, TimedOut
+from usbproto.errors import Disconnected, ProtocolError, QsiError, Refused, TimedOut
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
@@ -46,12 +49,15 @@ DEFAULT_NAMES = ("Red", "Green", "Blue", "Luminance")
 OFFSET_LIMIT = 100_000  # focuser steps, either sign
 TRIM_LIMIT = 1000  # motor steps, either sign; the Guide's trims are small corrections
 
+LOST = "The camera was lost while the filter wheel moved"
+
 
 @dataclass(eq=False)
 class Move:
-    """A move that was asked for; `slot` None: wherever it ends. `limit` is monotonic."""
+    """A move on its way; `slot` None: wherever it ends. `limit` is monotonic."""
 
     slot: int | None
+    answer: Answer[float]
     limit: float
 
     def check_time(self) -> None:
@@ -66,18 +72,20 @@ def default_name(slot: int) -> str:
 
 
 class FilterSubject(Subject):
-    """`exposing` tells that a move would spoil a picture; `report` is told what the wheel says at connect."""
+    """`report` gets what the camera says of its wheel at connect."""
 
     def __init__(
         self,
         thread: CameraThread,
+        orders: OrderBook,
+        activity: Activity,
         memory: Memory,
-        exposing: Callable[[], bool],
         report: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._thread = thread
+        self._orders = orders
+        self._activity = activity
         self._memory = memory
-        self._exposing = exposing
         self._report = report
         self._wheel: FilterWheel | None = None
         self._serial = ""
@@ -149,15 +157,15 @@ class FilterSubject(Subject):
             return None
         return self.names[f"FILTER_SLOT_NAME_{int(self.slot[SLOT])}"]
 
-    @property
-    def moving(self) -> bool:
-        return self._move is not None
+    def _set_move(self, move: Move | None) -> None:
+        self._move = move
+        self._activity.wheel_moving = move is not None
 
     # --- the camera comes and goes ---
 
     def connect(self, camera: Camera) -> None:
         self._wheel = camera.wheel
-        self._move = None
+        self._set_move(None)
         self._trimmed.clear()
         if camera.wheel is None:
             return
@@ -169,11 +177,10 @@ class FilterSubject(Subject):
             _restore(vector, kept)
         if camera.wheel.moving():
             # A former program sent it off: `started` sees to its end.
-            self._move = Move(None, time.monotonic() + MOVE_LIMIT)
-            self.slot.set(state=State.BUSY)
+            self._set_move(Move(None, self.slot.accept(), time.monotonic() + MOVE_LIMIT))
             return
         try:
-            self._arrived(self._position(), State.OK)
+            self._show(self._position(), State.OK)
         except (Refused, ProtocolError) as error:
             # The camera goes on working without its wheel.
             self._known = False
@@ -185,7 +192,7 @@ class FilterSubject(Subject):
         if self._complaint is not None:
             error, self._complaint = self._complaint, None
             self._report(error)
-            self.slot.refuse(explain(error))
+            self.slot.set(state=State.ALERT, message=explain(error), level=Level.ERROR)
         if (move := self._move) is not None:
             self._post(move, self._look)
 
@@ -197,23 +204,23 @@ class FilterSubject(Subject):
             real = self._position()
         except (Refused, ProtocolError) as error:
             self._known = False
-            self.slot.refuse(explain(error))
+            self.slot.set(state=State.ALERT, message=explain(error), level=Level.ERROR)
             return
         self._trimmed = {slot for slot, trim in enumerate(self.trims.values.values(), 1) if trim}
         if self._known and real != int(self.slot[SLOT]):
-            self._arrived(real, State.ALERT, f"The camera has started anew: its filter wheel is at {real}")
+            self._show(real, State.ALERT, f"The camera has restarted: its filter wheel is at {real}")
 
     def lost(self) -> None:
-        self._end_move("The camera was lost while the filter wheel moved")
+        self._end_move(LOST)
 
     def disconnect(self) -> None:
         self._end_move("The camera was disconnected while the filter wheel moved")
         # The wheel's vectors are wanted once more, to be deleted; `connect` decides about the next ones.
 
     def _end_move(self, reason: str) -> None:
-        if self._move is not None:
-            self._move = None
-            self.slot.refuse(reason)
+        if (move := self._move) is not None:
+            self._set_move(None)
+            move.answer.end(State.ALERT, message=reason)
 
     def _position(self) -> int:
         assert self._wheel is not None
@@ -226,34 +233,41 @@ class FilterSubject(Subject):
 
     def _slot_requested(self, request: Request[float]) -> None:
         slot = round(request.values[SLOT])
-        if self._move is None and self._known and slot == int(self.slot[SLOT]) and slot not in self._trimmed:
+        here = self._known and slot == int(self.slot[SLOT]) and slot not in self._trimmed
+        if here and not self.slot.pending:
             self.slot.set(state=State.OK)
-        elif self._exposing():
+        elif self._activity.exposure_asked:
             self.slot.refuse("The filter cannot change during an exposure; wait for its end or abort it")
         else:
-            move = self._move = Move(slot, time.monotonic() + MOVE_LIMIT)
-            self.slot.set(state=State.BUSY)
-            self._post(move, self._begin)
+            self._orders.submit(self.slot, lambda order: self._begin(order, slot))
+
+    def _begin(self, order: Order, slot: int) -> None:
+        """The wheel stands still, and no exposure runs."""
+        wheel = self._wheel
+        if wheel is None:
+            return
+        move = Move(slot, order.answer, time.monotonic() + MOVE_LIMIT)
+        self._set_move(move)
+        try:
+            if any(self.trims.values.values()):
+                # Asked even if this slot has none: the camera keeps the trim of another.
+                wheel.has_trims()
+            wheel.move(slot - 1, round(self.trims[f"FILTER_TRIM_{slot}"]))
+        except Disconnected:
+            self._end_move(LOST)
+            raise
+        except QsiError as error:
+            self._failed(move, error)
+            raise
+        self._trimmed.discard(slot)
+        self._post(move, self._look)
 
     def _post(self, move: Move, work: Callable[[Move, FilterWheel], None], delay: float = 0.0) -> None:
         def step() -> None:
             if self._wheel is not None and self._move is move:
                 work(move, self._wheel)
 
-        self._thread.post(Priority.CONTROL, step, delay=delay, failed=lambda error: self._failed(move, error))
-
-    def _begin(self, move: Move, wheel: FilterWheel) -> None:
-        assert move.slot is not None
-        if wheel.moving():  # to where it was sent before
-            move.check_time()
-            self._post(move, self._begin, MOVE_POLL)
-            return
-        if any(self.trims.values.values()):
-            # Asked even if this slot has none: the camera keeps the trim of another.
-            wheel.has_trims()
-        wheel.move(move.slot - 1, round(self.trims[f"FILTER_TRIM_{move.slot}"]))
-        self._trimmed.discard(move.slot)
-        self._post(move, self._look)
+        self._thread.post(Priority.STEP, step, delay=delay, failed=lambda error: self._failed(move, error))
 
     def _look(self, move: Move, wheel: FilterWheel) -> None:
         if wheel.moving():
@@ -261,18 +275,23 @@ class FilterSubject(Subject):
             self._post(move, self._look, MOVE_POLL)
             return
         real = self._position()
-        self._move = None
+        self._set_move(None)
         if move.slot in (None, real):
-            self._arrived(real, State.OK)
+            self._arrived(move, real, State.OK)
         else:
             self._arrived(
+                move,
                 real,
                 State.ALERT,
                 f"The filter wheel is at {real} instead of {move.slot}; power the camera off and on "
                 "if it happens again",
             )
 
-    def _arrived(self, real: int, state: State, message: str | None = None) -> None:
+    def _arrived(self, move: Move, real: int, state: State, message: str | None = None) -> None:
+        self._known = True
+        move.answer.end(state, {SLOT: real}, message=message)
+
+    def _show(self, real: int, state: State, message: str | None = None) -> None:
         self._known = True
         self.slot.set({SLOT: real}, state=state, message=message, level=Level.ERROR)
 
@@ -281,16 +300,16 @@ class FilterSubject(Subject):
             return
         if isinstance(error, Disconnected):
             return  # `lost` answers
-        self._move = None
+        self._set_move(None)
         self._known = False
         reason = f"The filter wheel could not be moved: {explain(error)}"
         if self._wheel is not None and not isinstance(error, TimedOut):
             try:
-                self._arrived(self._position(), State.ALERT, reason)
+                self._arrived(move, self._position(), State.ALERT, reason)
                 return
             except Exception:  # the error above is the one to report
                 pass
-        self.slot.refuse(reason)
+        move.answer.end(State.ALERT, message=reason)
 
     # --- names, offsets, trims ---
 
@@ -308,18 +327,9 @@ class FilterSubject(Subject):
         self._keep(request.vector, values)
 
     def _keep(self, vector: Vector[Any], values: dict[str, Any]) -> None:
+        answer = vector.accept(values)
         kept = self._memory.get(self._serial, SECTION) | values
-        try:
-            self._memory.put_and_wait(self._serial, SECTION, kept)
-        except OSError as error:
-            vector.set(
-                values,
-                state=State.OK,
-                message=f"This holds until the driver ends: it cannot be saved ({error.strerror})",
-                level=Level.WARNING,
-            )
-        else:
-            vector.set(values, state=State.OK)
+        self._memory.put(self._serial, SECTION, kept, lambda error: saved_or_not(answer, error))
 
 
 def _is_name(text: str) -> bool:
@@ -329,15 +339,13 @@ def _is_name(text: str) -> bool:
 
 def _restore(vector: Vector[Any], kept: dict[str, Any]) -> None:
     """Takes over what is kept, element by element; what does not fit is left at its default."""
+    values: dict[str, Any] = {}
     for name in vector.elements:
         value = kept.get(name)
-        if (
-            isinstance(vector, TextVector)
-            and isinstance(value, str)
-            and value.strip()
-            and value.isprintable()
-        ):
-            vector.set({name: value[:NAME_LENGTH]})
+        if isinstance(vector, TextVector):
+            if isinstance(value, str) and value.strip() and value.isprintable():
+                values[name] = value[:NAME_LENGTH]
         elif isinstance(vector, NumberVector) and isinstance(value, int | float) and isfinite(value):
             low, high = vector.limits(name)
-            vector.set({name: min(max(float(value), low), high)})
+            values[name] = min(max(float(value), low), high)
+    vector.show(values, state=vector.state)  # nothing new is said when a lost camera is back

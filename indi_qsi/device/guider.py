@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from indi_qsi.device.activity import Activity
 from indi_qsi.device.subject import Subject, explain
 from indi_qsi.device.worker import CameraThread, Job, Priority
-from indi_qsi.properties import Level, NumberElement, NumberVector, Permission, Request, State, Vector
-from usbproto.errors import Disconnected, LinkError, NotSupported, TimedOut
+from indi_qsi.properties import Answer, NumberElement, NumberVector, Permission, Request, State, Vector
+from usbproto.errors import Disconnected, LinkError, NoCamera, NotSupported, TimedOut
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
@@ -78,9 +79,8 @@ WEST_EAST = Axis(
 class Pulse:
     """One pulse of `seconds`. `latest` (monotonic) is when it is too late to start.
 
-    `over` (monotonic, None before the relay closes) is when its relay has opened for sure although the camera
-    could not be asked. `answered`: the final state of its vector is a newer request's business. `unwanted`:
-    it is to be cut off.
+    `answer` is None while it is not accepted. `over` (monotonic, None before the relay closes) is when its
+    relay has opened for sure although the camera could not be asked. `unwanted`: it is to be cut off.
     """
 
     vector: NumberVector
@@ -88,10 +88,23 @@ class Pulse:
     direction: str
     seconds: float
     latest: float
+    answer: Answer[float] | None = None
     ends: float = 0.0
     over: float | None = None
-    answered: bool = False
     unwanted: bool = False
+
+    def end(self, state: State, message: str | None = None) -> None:
+        """Ends its request, unless that has ended."""
+        if self.answer is not None:
+            self.answer.end(state, dict.fromkeys(self.vector.elements, 0.0), message=message)
+
+
+class GuidePortUser(Protocol):
+    """What else uses the guide port."""
+
+    @property
+    def shutter_on_guide_port(self) -> bool:
+        """Whether the "up" output follows the shutter, so that it cannot guide north."""
 
 
 class GuidePort:
@@ -101,19 +114,10 @@ class GuidePort:
     flush, a wait for a trigger.
     """
 
-    def __init__(
-        self,
-        thread: CameraThread,
-        blocked: Callable[[], bool],
-        north_taken: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """`blocked` tells that the camera may not be sent relay commands now (it waits for a trigger),
-
-        `north_taken` that its "up" output follows the shutter.
-        """
+    def __init__(self, thread: CameraThread, activity: Activity, panel: GuidePortUser) -> None:
         self._thread = thread
-        self._blocked = blocked
-        self._north_taken = north_taken
+        self._activity = activity
+        self._panel = panel
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._relays: Relays | None = None
@@ -126,6 +130,7 @@ class GuidePort:
             if self._relays is relays:
                 return
             self._relays = relays
+            self._look = None
         threading.Thread(target=self._watch, args=(relays,), name="guide clock", daemon=True).start()
 
     def close(self, reason: str) -> None:
@@ -135,7 +140,7 @@ class GuidePort:
             self._waiting.clear()
             self._active = self._relays = None
             for pulse in pulses:
-                self._tell(pulse, State.ALERT, reason)
+                pulse.end(State.ALERT, reason)
             self._changed.notify()
 
     def ask(self, pulse: Pulse, values: Mapping[str, float]) -> None:
@@ -144,13 +149,12 @@ class GuidePort:
             refusal = None
             if self._relays is None:
                 refusal = "The guide port is not available: the camera is away"
-            elif pulse.direction == NORTH and self._north_taken():
+            elif pulse.direction == NORTH and self._panel.shutter_on_guide_port:
                 refusal = UP_TAKEN
             if refusal is not None:
-                self._tell(pulse, State.ALERT, refusal)
+                pulse.vector.refuse(refusal)
                 return
-            # Under the lock: the pulse before must not end between this Busy and its own.
-            pulse.vector.set(values, state=State.BUSY)
+            pulse.answer = pulse.vector.accept(values)
             self._supersede(pulse.axis, pulse.vector)
             self._waiting[pulse.axis] = pulse
             self._changed.notify()
@@ -159,10 +163,18 @@ class GuidePort:
     def stop(self, axis: Axis, vector: NumberVector) -> None:
         """Ends the pulse of an axis, if there is one: a running one when its relay has opened."""
         with self._lock:
-            self._supersede(axis, vector)
-            active = self._active
+            active, waiting = self._active, self._waiting.pop(axis, None)
+            answer = None
+            if waiting is not None and waiting.vector is vector:
+                answer = waiting.answer
+            elif waiting is not None:
+                waiting.end(State.IDLE)
+            if active is not None and active.axis is axis:
+                active.unwanted = True
             if active is not None and active.axis is axis and active.vector is vector:
-                active.answered = False
+                active.answer = answer or active.answer
+            elif answer is not None:
+                answer.end(State.IDLE, dict.fromkeys(vector.elements, 0.0))
             else:
                 vector.set(dict.fromkeys(vector.elements, 0.0), state=State.IDLE)
         self._post()
@@ -170,30 +182,40 @@ class GuidePort:
     def _supersede(self, axis: Axis, vector: NumberVector) -> None:
         """Forgets what waits on an axis, has what runs cut off; the vector's new request answers for it."""
         waiting = self._waiting.pop(axis, None)
-        if waiting is not None and waiting.vector is not vector:
-            self._tell(waiting, State.IDLE)
+        if waiting is not None:
+            self._replace(waiting, vector)
         active = self._active
         if active is not None and active.axis is axis:
             active.unwanted = True
-            active.answered = active.answered or active.vector is vector
+            if active.vector is vector:
+                self._replace(active, vector)
+
+    @staticmethod
+    def _replace(pulse: Pulse, by: NumberVector) -> None:
+        if pulse.vector is not by:
+            pulse.end(State.IDLE)
+        elif pulse.answer is not None:
+            pulse.answer.superseded()
 
     # --- camera thread ---
 
     def _post(self, delay: float = 0.0) -> None:
-        job = self._thread.post(Priority.GUIDE, self._step, delay=delay, failed=self._failed)
         with self._lock:
-            # One look ahead is enough, however many requests come.
+            # One look ahead is enough, however many requests come: the earliest.
+            if self._look is not None and self._look.due <= time.monotonic() + delay:
+                return
             if self._look is not None:
                 self._look.cancel()
-            self._look = job
+            self._look = self._thread.post(Priority.GUIDE, self._step, delay=delay, failed=self._failed)
 
     def _step(self) -> None:
         """Does whatever is due: ends the active pulse, starts the next."""
         with self._lock:
+            self._look = None
             relays, active = self._relays, self._active
             if relays is None or (active is None and not self._waiting):
                 return
-        if self._blocked():
+        if self._activity.waiting_for_trigger:
             self._post(BLOCKED_POLL)
             return
         if active is None or self._settled(relays, active):
@@ -207,6 +229,11 @@ class GuidePort:
         elif now < pulse.ends:
             self._post(pulse.ends - now)
             return False
+        elif self._activity.reading_out:
+            # The camera may not be asked; by the clock the relay has opened.
+            if pulse.over is not None and now < pulse.over:
+                self._post(pulse.over - now)
+                return False
         else:
             pulse.over = now + ASKED_MARGIN
             if not relays.done():
@@ -223,9 +250,10 @@ class GuidePort:
             if self._active is not None or not self._waiting:
                 return
             pulse = self._active = self._waiting.pop(next(iter(self._waiting)))
-        if pulse.direction == NORTH and self._north_taken():
+        if pulse.direction == NORTH and self._panel.shutter_on_guide_port:
             raise NotSupported(UP_TAKEN)
-        seconds = relays.pulse(_direction(pulse.direction), pulse.seconds)
+        ask = not self._activity.reading_out
+        seconds = relays.pulse(_direction(pulse.direction), pulse.seconds, ask=ask)
         with self._lock:
             pulse.ends = time.monotonic() + seconds
             pulse.over = pulse.ends + END_MARGIN
@@ -234,17 +262,21 @@ class GuidePort:
         self._post(0.0 if pulse.unwanted else seconds)
 
     def _failed(self, error: Exception) -> None:
-        if isinstance(error, Disconnected):
+        if isinstance(error, Disconnected | NoCamera):
             return  # `close` answers for all
         with self._lock:
             pulse, self._active = self._active, None
             if pulse is not None:
-                self._tell(pulse, State.ALERT, f"The guide pulse failed: {explain(error)}")
+                pulse.end(State.ALERT, f"The guide pulse failed: {explain(error)}")
             relays = self._relays
         if relays is None:
             return
         if isinstance(error, LinkError):
-            # Nobody knows whether the relay has closed.
+            # Nobody knows whether the relay has closed. It opens before the next pulse.
+            with self._lock:
+                if self._look is not None:
+                    self._look.cancel()
+                    self._look = None
             self._thread.post(Priority.GUIDE, relays.stop)
         self._post()
 
@@ -277,7 +309,7 @@ class GuidePort:
         for axis, pulse in list(self._waiting.items()):
             if now >= pulse.latest and self._ages(pulse):
                 del self._waiting[axis]
-                self._tell(pulse, State.ALERT, TOO_LATE)
+                pulse.end(State.ALERT, TOO_LATE)
 
     def _end(self, pulse: Pulse) -> None:
         with self._lock:
@@ -286,15 +318,8 @@ class GuidePort:
             self._active = None
             for waiting in self._waiting.values():
                 waiting.latest = max(waiting.latest, time.monotonic() + STALE)
-            self._tell(pulse, State.IDLE)
+            pulse.end(State.IDLE)
             self._changed.notify()
-
-    @staticmethod
-    def _tell(pulse: Pulse, state: State, message: str | None = None) -> None:
-        if not pulse.answered:
-            pulse.answered = True
-            zeros = dict.fromkeys(pulse.vector.elements, 0.0)
-            pulse.vector.set(zeros, state=state, message=message, level=Level.ERROR)
 
 
 class GuiderSubject(Subject):
@@ -323,10 +348,14 @@ class GuiderSubject(Subject):
         return self._vectors if self._there else ()
 
     def connect(self, camera: Camera) -> None:
-        self._there = camera.relays is not None
         if camera.relays is not None:
             _release(camera.relays)
             self._port.open(camera.relays)
+        self.show(camera)
+
+    def show(self, camera: Camera) -> None:
+        """What there is to guide by, without a word to the camera. Any thread."""
+        self._there = camera.relays is not None
         for vector in self._vectors:
             if not vector.defined:  # nothing is said unasked when a lost camera is back
                 vector.set(dict.fromkeys(vector.elements, 0.0), state=State.IDLE)

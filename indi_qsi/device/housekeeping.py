@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What every INDI driver has: DRIVER_INFO, POLLING_PERIOD, CONFIG_PROCESS."""
+"""What every INDI driver has: DRIVER_INFO, SIMULATION, POLLING_PERIOD."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from indi_qsi.properties import (
     Permission,
     Request,
     Rule,
-    State,
     SwitchElement,
     SwitchVector,
     TextElement,
     TextVector,
 )
-from indi_qsi.properties.config import ConfigError
 from indi_qsi.version import VERSION
 
 TIMEOUT = 60.0  # s, advisory
@@ -83,45 +81,3 @@ def polling_period() -> NumberVector:
         (NumberElement("PERIOD_MS", "Period (ms)", 1000, "%.f", 10, 600_000, 1000),),
         permission=Permission.RW,
     )
-
-
-def config_process(
-    load: Callable[[], None],
-    save: Callable[[], None],
-    default: Callable[[], None],
-    purge: Callable[[], None],
-) -> SwitchVector:
-    """CONFIG_PROCESS; each action may raise `ConfigError`."""
-    actions = {
-        "CONFIG_LOAD": load,
-        "CONFIG_SAVE": save,
-        "CONFIG_DEFAULT": default,
-        "CONFIG_PURGE": purge,
-    }
-
-    def run(request: Request[bool]) -> None:
-        chosen = [name for name, on in request.values.items() if on]
-        try:
-            for name in chosen:
-                actions[name]()
-        except ConfigError as error:
-            vector.select(None)
-            vector.refuse(str(error))
-        else:
-            vector.select(None, state=State.OK)
-
-    vector = SwitchVector(
-        "CONFIG_PROCESS",
-        "Configuration",
-        OPTIONS,
-        (
-            SwitchElement("CONFIG_LOAD", "Load"),
-            SwitchElement("CONFIG_SAVE", "Save"),
-            SwitchElement("CONFIG_DEFAULT", "Default"),
-            SwitchElement("CONFIG_PURGE", "Purge"),
-        ),
-        permission=Permission.RW,
-        rule=Rule.AT_MOST_ONE,
-        on_request=run,
-    )
-    return vector

@@ -18,6 +18,7 @@ from indi_qsi.properties import Permission, Request, State, TextElement, TextVec
 
 if TYPE_CHECKING:
     from indi_qsi.fits import Card
+    from usbproto.camera import Camera
 
 TIMEOUT = 60.0  # s, advisory
 NAME, VALUE, COMMENT = "KEYWORD_NAME", "KEYWORD_VALUE", "KEYWORD_COMMENT"
@@ -103,6 +104,10 @@ class KeywordsSubject(Subject):
 
     def vectors(self) -> Sequence[Vector[Any]]:
         return (self.vector,)
+
+    def connect(self, camera: Camera) -> None:
+        """Loads what requests need: a reader must not wait for the disk."""
+        import indi_qsi.fits  # noqa: F401
 
     def cards(self) -> tuple[Card, ...]:
         """All records, keywords by name, then comments. Any thread."""

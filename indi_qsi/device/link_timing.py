@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from indi_qsi.device.memory import Memory
-from indi_qsi.device.subject import OPTIONS, Subject, explain
-from indi_qsi.device.worker import CameraThread, Priority
+from indi_qsi.device.orders import Order, OrderBook
+from indi_qsi.device.subject import OPTIONS, Subject, saved_or_not
 from indi_qsi.properties import Level, Permission, Request, Rule, State, SwitchElement, SwitchVector, Vector
 from usbproto.timing import FAST, TIMINGS, VENDOR, Timing
 
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 VARIABLE = "INDI_QSI_TIMING"
 SECTION = "link"  # in the memory
 KEY = "timing"
-WAIT_FOR_IDLE = 0.2  # s between looks whether an exposure is over
 # Element -> timing.
 ELEMENTS = {"TIMING_FAST": FAST, "TIMING_VENDOR": VENDOR}
 _ELEMENT_OF = {timing.name: element for element, timing in ELEMENTS.items()}
@@ -44,25 +43,14 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Timing | None:
 
 
 class LinkTimingSubject(Subject):
-    """`exposing` reports whether an exposure runs: the timing changes between two of them.
+    """`report` sends a message to the user."""
 
-    `report` sends a message to the user.
-    """
-
-    def __init__(
-        self,
-        thread: CameraThread,
-        memory: Memory,
-        exposing: Callable[[], bool],
-        report: Callable[[str], None],
-    ) -> None:
+    def __init__(self, orders: OrderBook, memory: Memory, report: Callable[[str], None]) -> None:
         self._report = report
-        self._thread = thread
+        self._orders = orders
         self._memory = memory
-        self._exposing = exposing
         self._forced = from_environment()
         self._camera: Camera | None = None
-        self._wanted = ""  # the element that was asked for last
         self.vector = SwitchVector(
             "LINK_TIMING",
             "Link Timing",
@@ -88,8 +76,6 @@ class LinkTimingSubject(Subject):
 
     def disconnect(self) -> None:
         self._camera = None
-        if self.vector.state is State.BUSY:
-            self.vector.refuse("The camera was disconnected before this was done")
 
     def slowed(self, message: str) -> None:
         """The link has changed to the vendor's timing by itself; maybe before the vector is defined."""
@@ -100,29 +86,18 @@ class LinkTimingSubject(Subject):
     # --- requests ---
 
     def _requested(self, request: Request[bool]) -> None:
-        self._wanted = next(name for name, on in request.values.items() if on)
-        self.vector.set(state=State.BUSY)
-        self._post(self._wanted)
+        element = next(name for name, on in request.values.items() if on)
+        self._orders.submit(self.vector, lambda order: self._carry_out(order, element))
 
-    def _post(self, element: str, delay: float = 0.0) -> None:
-        self._thread.post(
-            Priority.CONTROL,
-            lambda: self._carry_out(element),
-            delay=delay,
-            failed=lambda error: self.vector.refuse(explain(error)),
-        )
-
-    def _carry_out(self, element: str) -> None:
-        if self._camera is None or element != self._wanted:
-            return  # a newer request answers
-        if self._exposing():
-            self._post(element, WAIT_FOR_IDLE)
+    def _carry_out(self, order: Order, element: str) -> None:
+        if self._camera is None:
             return
         timing = ELEMENTS[element]
         self._camera.use_timing(timing)
-        message = None
-        try:
-            self._memory.put_and_wait(self._camera.usb_serial, SECTION, {KEY: timing.name})
-        except OSError as error:
-            message = f"This holds until the driver ends: it cannot be saved ({error.strerror})"
-        self.vector.select(element, state=State.OK, message=message, level=Level.WARNING)
+        self.vector.select(element)
+        self._memory.put(
+            self._camera.usb_serial,
+            SECTION,
+            {KEY: timing.name},
+            lambda error: saved_or_not(order.answer, error),
+        )

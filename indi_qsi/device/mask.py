@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from indi_qsi.device.memory import Memory
-from indi_qsi.device.subject import IMAGE_SETTINGS, Subject
+from indi_qsi.device.orders import Order, OrderBook
+from indi_qsi.device.subject import IMAGE_SETTINGS, Subject, saved_or_not
 from indi_qsi.properties import Level, Permission, Request, State, TextElement, TextVector, Vector
 from usbproto.errors import BadArgument
 
@@ -92,7 +93,8 @@ def check_points(points: Iterable[Point], array: Array) -> Iterator[Point]:
 class MaskSubject(Subject):
     """Keeps the mask, and gives it to the camera."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, orders: OrderBook, memory: Memory) -> None:
+        self._orders = orders
         self._memory = memory
         self._camera: Camera | None = None
         self._complaint: str | None = None
@@ -128,7 +130,7 @@ class MaskSubject(Subject):
 
     def started(self) -> None:
         if self._complaint is not None:
-            self._vector.refuse(self._complaint)
+            self._vector.set(state=State.ALERT, message=self._complaint, level=Level.ERROR)
             self._complaint = None
 
     def disconnect(self) -> None:
@@ -140,19 +142,31 @@ class MaskSubject(Subject):
             self._vector.refuse("The camera is away; try again when it is back")
             return
         values = {name: text.strip() for name, text in request.values.items()}
+        mask: list[Point] = []
         try:
-            mask = _mask(values, camera.array)
+            tuple(check_points(parse_points(values[PIXELS]), camera.array))
         except BadArgument as error:
             self._vector.refuse(str(error))
             return
-        camera.pixel_mask = mask  # from the next picture on
-        message, level = f"{len(mask)} pixels are masked", Level.INFO
-        try:
-            self._memory.put_and_wait(camera.identity.serial, SECTION, values)
-        except OSError as error:
-            message += f"; this holds until the driver ends: it cannot be saved ({error.strerror})"
-            level = Level.WARNING
-        self._vector.set(values, state=State.OK, message=message, level=level)
+        self._orders.submit(
+            self._vector,
+            lambda order: self._carry_out(order, values, tuple(mask)),
+            prepare=lambda: mask.extend(_mask(values, camera.array)),  # reads a file
+            disk="FILE",
+        )
+
+    def _carry_out(self, order: Order, values: dict[str, str], mask: tuple[Point, ...]) -> None:
+        if self._camera is None:
+            return
+        self._camera.pixel_mask = mask
+        self._vector.set(values)
+        message = f"{len(mask)} pixels are masked"
+        self._memory.put(
+            self._camera.identity.serial,
+            SECTION,
+            values,
+            lambda error: saved_or_not(order.answer, error, message=message),
+        )
 
 
 def _mask(values: dict[str, str], array: Array) -> tuple[Point, ...]:

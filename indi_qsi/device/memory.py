@@ -86,21 +86,6 @@ class Memory:
         self._file.change(serial, section, values, unless_there)
         self._storage.post(self._file.path, self._file.save, done)
 
-    def put_and_wait(self, serial: str, section: str, values: Mapping[str, Any]) -> None:
-        """`put` for callers that still wait for the disk. Raises OSError."""
-        answered = threading.Event()
-        failures: list[Exception] = []
-
-        def done(error: Exception | None) -> None:
-            if error is not None:
-                failures.append(error)
-            answered.set()
-
-        self.put(serial, section, values, done)
-        answered.wait()
-        if failures:
-            raise failures[0]
-
 
 class _File:
     """The file in this process: what is known of it, and what it does not have yet."""

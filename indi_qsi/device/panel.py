@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from indi_qsi.device.choices import ACTIONS, ALT_MODES, CHOICES, ON_OFF, ROLES, Choice
 from indi_qsi.device.memory import Memory
-from indi_qsi.device.subject import Subject, explain
-from indi_qsi.device.worker import CameraThread, Priority
+from indi_qsi.device.orders import Order, OrderBook
+from indi_qsi.device.subject import Subject, explain, saved_or_not
 from indi_qsi.properties import (
     Level,
     Permission,
@@ -36,32 +36,22 @@ if TYPE_CHECKING:
 CAMERA_SETTINGS = "Camera Settings"
 ROLE_SECTION = "role"
 MODES_SECTION = "modes"  # says that this camera was ever put into one of its alternative modes
-WAIT_FOR_IDLE = 0.2  # s between looks whether the exposure is over; settings are not changed under it
 
 
 class PanelSubject(Subject):
     """The switches of `CHOICES`, and the role.
 
-    `exposing` tells that settings must wait; `applied` is told when they are with the camera, because the
-    shortest exposure depends on them.
+    What is in `applied` is called when settings are with the camera: the shortest exposure depends on them.
     """
 
-    def __init__(
-        self,
-        thread: CameraThread,
-        memory: Memory,
-        exposing: Callable[[], bool],
-        applied: Callable[[Camera], None] = lambda camera: None,
-    ) -> None:
-        self._thread = thread
+    def __init__(self, orders: OrderBook, memory: Memory) -> None:
+        self._orders = orders
         self._memory = memory
-        self._exposing = exposing
-        self._applied = applied
+        self.applied: list[Callable[[Camera], None]] = []
         self._camera: Camera | None = None
         self._serial = ""
         self._present: list[Choice] = []  # what this camera has
         self._vectors: dict[str, SwitchVector] = {}
-        self._wanted: dict[str, str] = {}  # by vector, the element that was asked for last
         self._unlisted: set[str] = set()  # vectors that cannot show what the camera reported
         self.role = SwitchVector(
             "CCD_ROLE",
@@ -109,6 +99,11 @@ class PanelSubject(Subject):
         """Whether the "up" output of the guide port follows the shutter, so that it cannot guide north."""
         return self._selected("SHUTTER_OUTPUT") == ON_OFF[0][0]
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether settings were asked for that the camera may not have yet."""
+        return any(vector.pending for vector in (self.role, *self._vectors.values()))
+
     def _selected(self, name: str) -> str | None:
         vector = self._vectors.get(name)
         return vector.selected if vector is not None else None
@@ -118,7 +113,6 @@ class PanelSubject(Subject):
     def connect(self, camera: Camera) -> None:
         self._camera = camera
         self._serial = camera.identity.serial
-        self._wanted.clear()
         self._present = [choice for choice in CHOICES if choice.there(camera.available)]
         self._vectors = {choice.vector: self._vector(choice, camera.available) for choice in self._present}
         role = self._memory.get(self._serial, ROLE_SECTION).get("role")
@@ -143,8 +137,8 @@ class PanelSubject(Subject):
             try:
                 ACTIONS[choice.vector](camera, element)
             except (Refused, NotSupported) as error:
-                vector.select(choice.elements[choice.default][0])
-                vector.refuse(explain(error))
+                off = choice.elements[choice.default][0]
+                vector.select(off, state=State.ALERT, message=explain(error), level=Level.ERROR)
 
     def renew(self, camera: Camera) -> None:
         camera.apply_settings(camera.settings)
@@ -153,13 +147,14 @@ class PanelSubject(Subject):
     def leave(self, camera: Camera) -> None:
         self._end_modes(camera)
 
+    def lost(self) -> None:
+        """What the camera has is still being saved, and ends with that."""
+        self._camera = None
+
     def disconnect(self) -> None:
         self._camera = None
         for vector in (self.role, *self._vectors.values()):
-            if vector.state is State.BUSY:
-                vector.refuse("The camera was disconnected before this was done")
-            else:
-                vector.set(state=State.IDLE)
+            vector.set(state=State.IDLE)
 
     def _end_modes(self, camera: Camera) -> None:
         """Switches off what the camera would go on with until it is switched off."""
@@ -195,44 +190,50 @@ class PanelSubject(Subject):
             camera.optional(
                 "the settings that are kept for it", lambda: camera.apply_settings(settings), None
             )
-        self._applied(camera)
+        self._tell_applied(camera)
+
+    def _tell_applied(self, camera: Camera) -> None:
+        for listener in self.applied:
+            listener(camera)
 
     # --- requests ---
 
     def _requested(self, choice: Choice, request: Request[bool]) -> None:
         vector = self._vectors[choice.vector]
         element = next(name for name, on in request.values.items() if on)
-        self._wanted[choice.vector] = element
         settled = vector.state not in (State.BUSY, State.ALERT) and choice.vector not in self._unlisted
-        if vector[element] and settled:
+        if vector[element] and settled and not self.role.pending:
             vector.set(state=State.OK)  # nothing to do
             return
-        vector.set(state=State.BUSY)
-        self._post(lambda: self._carry_out(choice, element), vector)
+        self._orders.submit(vector, lambda order: self._carry_out(order, choice, element))
 
-    def _carry_out(self, choice: Choice, element: str) -> None:
-        vector = self._vectors[choice.vector]
-        if self._camera is None or self._wanted.get(choice.vector) != element:
-            return  # a newer request answers
-        if self._exposing():
-            self._post(lambda: self._carry_out(choice, element), vector, WAIT_FOR_IDLE)
+    def _carry_out(self, order: Order, choice: Choice, element: str) -> None:
+        vector, camera = self._vectors[choice.vector], self._camera
+        if camera is None:
             return
         if choice.field is not None:
-            self._camera.apply_settings(_with(self._camera.settings, choice, element))
+            camera.apply_settings(_with(camera.settings, choice, element))
         else:
             if choice.vector in ALT_MODES:
                 # Noted before: a program that is killed leaves the camera in this mode.
-                self._keep(MODES_SECTION, {"used": True})
-            ACTIONS[choice.vector](self._camera, element)
+                self._memory.put(self._serial, MODES_SECTION, {"used": True})
+            ACTIONS[choice.vector](camera, element)
         self._unlisted.discard(choice.vector)
         if choice.vector == "CCD_SHUTTER":
-            self._show_modes(self._camera)
-        warning = None
-        if choice.kept:
-            kept = {v.vector: self._vectors[v.vector].selected for v in self._present if v.kept}
-            warning = self._keep(_section(self.role.selected), kept | {choice.vector: element})
-        self._applied(self._camera)
-        vector.select(element, state=State.OK, message=warning, level=Level.WARNING)
+            self._show_modes(camera)
+        self._tell_applied(camera)
+        if not choice.kept:
+            order.answer.end(State.OK, {element: True})
+            return
+        # It holds now; the request ends when it is saved.
+        vector.select(element)
+        kept = {v.vector: self._vectors[v.vector].selected for v in self._present if v.kept}
+        self._memory.put(
+            self._serial,
+            _section(self.role.selected),
+            kept,
+            lambda error: saved_or_not(order.answer, error),
+        )
 
     def _show_modes(self, camera: Camera) -> None:
         """An order to the shutter takes the place of the other modes (3.7): what is gone is shown off."""
@@ -247,34 +248,18 @@ class PanelSubject(Subject):
                 )
 
     def _role_requested(self, request: Request[bool]) -> None:
-        """Another role has other settings: they are brought to the camera at once."""
+        """Another role has other settings: they are brought to the camera."""
         element = next(name for name, on in request.values.items() if on)
-        self._wanted[self.role.name] = element
-        self.role.set(state=State.BUSY)
-        self._post(lambda: self._change_role(element), self.role)
+        self._orders.submit(self.role, lambda order: self._change_role(order, element))
 
-    def _change_role(self, element: str) -> None:
-        if self._camera is None or self._wanted.get(self.role.name) != element:
-            return
-        if self._exposing():
-            self._post(lambda: self._change_role(element), self.role, WAIT_FOR_IDLE)
+    def _change_role(self, order: Order, element: str) -> None:
+        if self._camera is None:
             return
         self._restore(self._camera, element)
-        warning = self._keep(ROLE_SECTION, {"role": element})
-        self.role.select(element, state=State.OK, message=warning, level=Level.WARNING)
-
-    def _post(self, work: Callable[[], None], vector: SwitchVector, delay: float = 0.0) -> None:
-        self._thread.post(
-            Priority.CONTROL, work, delay=delay, failed=lambda error: vector.refuse(explain(error))
+        self.role.select(element)
+        self._memory.put(
+            self._serial, ROLE_SECTION, {"role": element}, lambda error: saved_or_not(order.answer, error)
         )
-
-    def _keep(self, section: str, values: dict[str, Any]) -> str | None:
-        """Keeps them for the next connect; returns what the user must know if that fails."""
-        try:
-            self._memory.put_and_wait(self._serial, section, values)
-        except OSError as error:
-            return f"This holds until the driver ends: it cannot be saved ({error.strerror})"
-        return None
 
 
 def _end(camera: Camera) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from indi_qsi.device.activity import Activity, Phase
 from indi_qsi.device.subject import MAIN_CONTROL, Subject
 from indi_qsi.properties import (
     NumberElement,
@@ -25,23 +25,12 @@ if TYPE_CHECKING:
 PROGRESS_INTERVAL = 0.25  # s between reports; a transfer comes in up to some hundred pieces
 
 
-class Phase(Enum):
-    """The value is what clients see."""
-
-    IDLE = "Idle"
-    FLUSHING = "Flushing"
-    WAITING = "Waiting for trigger"
-    EXPOSING = "Exposing"
-    READING = "Reading out"
-    DOWNLOADING = "Downloading"
-
-
 class PhaseSubject(Subject):
     """Set by the exposure; any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
         self._reported = 0.0
-        self._phase = Phase.IDLE
         self._text = TextVector(
             "EXPOSURE_PHASE",
             "Phase",
@@ -71,13 +60,14 @@ class PhaseSubject(Subject):
     @property
     def phase(self) -> Phase:
         """The present phase."""
-        return self._phase
+        return self._activity.phase
 
     def enter(self, phase: Phase) -> None:
         """A new phase begins; nothing is sent when it is the present one."""
-        if phase is self._phase:
+        before = self._activity.phase
+        if phase is before:
             return
-        before, self._phase = self._phase, phase
+        self._activity.phase = phase
         self._text.set({"PHASE": phase.value}, state=State.IDLE if phase is Phase.IDLE else State.BUSY)
         if phase is Phase.DOWNLOADING:
             self._report(0)

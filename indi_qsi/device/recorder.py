@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from indi_qsi.device.cooler import CoolerSubject
+from indi_qsi.device.filters import FilterSubject
 from indi_qsi.device.keywords import KeywordsSubject
 from indi_qsi.device.optics import OpticsSubject
 from indi_qsi.device.snooping import Snooping, Surroundings
@@ -43,23 +45,16 @@ class Captured:
 
 
 class HeaderSubject(Subject):
-    """The headers of all pictures, and the vectors by which clients have their say in them.
-
-    `set_point` tells where the cooler is to bring the CCD (None: it is off), `filter_name` the filter in the
-    light path (None: not known).
-    """
+    """The headers of all pictures, and the vectors by which clients have their say in them."""
 
     def __init__(
-        self,
-        device: Device,
-        snooping: Snooping,
-        set_point: Callable[[], float | None],
-        filter_name: Callable[[], str | None],
+        self, device: Device, snooping: Snooping, cooler: CoolerSubject, filters: FilterSubject
     ) -> None:
         self._device = device
         self._snooping = snooping
-        self._set_point = set_point
-        self._filter_name = filter_name
+        self._cooler = cooler
+        self._filters = filters
+        cooler.measured.append(self.measured)
         self._camera: Camera | None = None
         self._temperatures = TemperatureHistory()
         self.keywords = KeywordsSubject()
@@ -75,6 +70,7 @@ class HeaderSubject(Subject):
 
     def connect(self, camera: Camera) -> None:
         self._camera = camera
+        self.keywords.connect(camera)
         self.optics.connect(camera)
 
     def disconnect(self) -> None:
@@ -83,12 +79,16 @@ class HeaderSubject(Subject):
 
     def measured(self, measured: Temperatures) -> None:
         """The camera's temperatures now. Camera thread."""
-        self._temperatures.add(time.monotonic(), measured, self._set_point())
+        self._temperatures.add(time.monotonic(), measured, self._cooler.target)
+
+    def records(self) -> tuple[Card, ...]:
+        """What clients want in the header of an exposure that is asked for now. Any thread."""
+        return self.keywords.cards()
 
     def capture(self, run: Run) -> None:
         """The shutter has just opened. Camera thread."""
         assert self._camera is not None
-        captured = self._capture(self._camera)
+        captured = self._capture(self._camera, run)
         with self._lock:
             self._captured[run] = captured
 
@@ -132,16 +132,16 @@ class HeaderSubject(Subject):
             )
         )
 
-    def _capture(self, camera: Camera) -> Captured:
+    def _capture(self, camera: Camera, run: Run) -> Captured:
         optics = self.optics
         return Captured(
             camera=camera_facts(camera, optics.bayer),
-            filter_name=self._filter_name(),
+            filter_name=self._filters.current,
             surroundings=self._snooping.surroundings(),
             focal_length=optics.focal_length,
             aperture=optics.aperture,
             rotation=optics.angle,
-            custom=self.keywords.cards(),
+            custom=run.records,
         )
 
 

@@ -1,28 +1,46 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""One exposure on its way, and what the rest of the device has to say about it."""
+"""One exposure on its way."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from indi_qsi.device.plate import Plate
-    from usbproto.camera import Exposure, Image
-    from usbproto.frames import Geometry
+    from indi_qsi.device.upload import Plan
+    from indi_qsi.fits import Card
+    from indi_qsi.properties import Answer
+    from usbproto.camera import Exposure
+
+
+class RunOwner(Protocol):
+    """Who ends runs. Any thread."""
+
+    def finished(self, run: Run, send: Callable[[], None]) -> None:
+        """The frame is there: it is sent by `send`, unless the run has ended otherwise meanwhile."""
+
+    def fail(self, run: Run, reason: str) -> None:
+        """The run ends without a frame."""
 
 
 @dataclass(eq=False)
 class Run:
-    """One exposure. `opened` (monotonic) and `opened_wall` (Unix time), s, are None before the shutter is.
+    """One exposure, with everything that was fixed when it was asked for.
 
-    `continued`: the next one of a fast series has begun; this one's picture is still to come.
+    `records` are the clients' header records. `asked`, `opened` (monotonic) and `opened_wall` (Unix time) in
+    s; the last two are None before the shutter is open. `continued`: the next one of a fast series has begun;
+    this one's frame is still to come.
     """
 
+    owner: RunOwner
     exposure: Exposure
     frame_type: str
-    asked: float
+    plan: Plan
+    records: tuple[Card, ...] = ()
+    answer: Answer[float] | None = None  # None before the run begins
+    asked: float = 0.0
     opened: float | None = None
     opened_wall: float | None = None
     continued: bool = False
@@ -43,40 +61,3 @@ class Run:
         """Seconds since the shutter closed; negative before. Not while it has not opened."""
         assert self.opened is not None
         return time.monotonic() - (self.opened + self.duration)
-
-
-class Surroundings(Protocol):
-    """What the rest of the device has to say about exposures. All but the first two in the camera thread."""
-
-    def must_prepare(self) -> bool:
-        """Whether `prepare` has anything to do. In the thread of the request."""
-
-    def prepare(self) -> None:
-        """Before anything starts; may take its time, in a thread of its own. Raises `QsiError` to refuse."""
-
-    def renew(self) -> None:
-        """Sends the camera its settings again if it may have forgotten them."""
-
-    def wheel_moving(self) -> bool:
-        """Whether the filter wheel is on its way, so that the exposure must wait."""
-
-    def trigger(self) -> str:
-        """Which external trigger starts exposures: an element of EXTERNAL_TRIGGER."""
-
-    def high_speed(self) -> bool:
-        """Whether exposures are to be taken by high speed readout."""
-
-    def opened(self, run: Run) -> None:
-        """The shutter has opened: facts for the header may be noted."""
-
-    def transferring(self) -> None:
-        """Called often during a transfer, when no other job can run."""
-
-    def backlog(self) -> bool:
-        """Whether `deliver` has its hands full: the image is better left in the camera for a while."""
-
-    def plate(self, geometry: Geometry) -> Plate:
-        """Memory for an image. Raises `QsiError`."""
-
-    def deliver(self, run: Run, image: Image, plate: Plate) -> None:
-        """Takes over an image; `finished` or `fail` tells its end. Must not keep the camera thread."""

@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from indi_qsi.device.config_file import ConfigFile
 from indi_qsi.device.subject import OPTIONS
 from indi_qsi.properties import (
     Hub,
@@ -25,7 +25,6 @@ from indi_qsi.properties import (
     State,
     TextElement,
     TextVector,
-    Vector,
 )
 from indi_qsi.wire.limits import MAX_NAME
 from indi_qsi.wire.messages import DelProperty, SnoopedVector
@@ -174,14 +173,11 @@ def surroundings(watches: Mapping[str, Watch]) -> Surroundings:
 
 
 class Snooping:
-    """The vector ACTIVE_DEVICES, which is there before a camera is connected, and who is behind its names.
+    """The vector ACTIVE_DEVICES, which is there before a camera is connected, and the devices it names."""
 
-    `changed` is told of names that a client changed, so that they can be saved.
-    """
-
-    def __init__(self, hub: Hub, changed: Callable[[Vector[Any]], None] = lambda vector: None) -> None:
+    def __init__(self, hub: Hub, config: ConfigFile) -> None:
         self._hub = hub
-        self._changed = changed
+        self._config = config
         self._watches = {element: Watch() for element in SNOOPED}
         labels = ("Telescope", "Rotator", "Focuser", "Filter", "Sky Quality")
         self.vector = TextVector(
@@ -211,9 +207,10 @@ class Snooping:
         news = {name: text for name, text in request.values.items() if text != self.vector[name]}
         for element, device in news.items():
             self._watch(element, device)
-        self.vector.set(request.values, state=State.OK)
         if news and request.link is not None:
-            self._changed(self.vector)
+            self._config.keep(self.vector, request.values)
+        else:
+            self.vector.set(request.values, state=State.OK)
 
     def _watch(self, element: str, device: str) -> None:
         # Everything that was known is of the old device, and what still comes from it is not listened to.

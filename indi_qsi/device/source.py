@@ -29,7 +29,8 @@ class CameraSource:
 
     A source that is bound (`serial`) opens that camera only. One that is not bound takes the first camera
     that is free: `presumed` before the others, and none that `avoid` returns. Which camera it stands for can
-    be changed only while no camera of it is open or being opened.
+    be changed only while no camera of it is open or being opened. `directory` is where the driver keeps
+    files.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class CameraSource:
         self._claimed: Claimed | None = None  # the last one
         self._cache = directory / CACHE_FILE
         self._simulated: Bus | None = None
-        self._directory = directory
+        self.directory = directory
         self._flights: FlightFiles | None = None  # made with the first of them
         self._serial = serial
 
@@ -140,7 +141,7 @@ class CameraSource:
         from usbproto.flightfiles import FOLDER, FlightFiles
 
         if self._flights is None:
-            self._flights = FlightFiles(self._directory / FOLDER)
+            self._flights = FlightFiles(self.directory / FOLDER)
         return self._flights.save(self.flight, kind, reason)
 
     def close(self) -> None:

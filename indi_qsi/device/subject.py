@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from indi_qsi.properties import Vector
+from indi_qsi.properties import Answer, Level, State, Vector
+from indi_qsi.storage import reason
 from usbproto.errors import QsiError
 
 if TYPE_CHECKING:
     from usbproto.camera import Camera
+
+V = TypeVar("V")  # the type of a vector's values
 
 # The groups (tabs) that clients show; the names are INDI's own.
 MAIN_CONTROL = "Main Control"
@@ -23,6 +26,18 @@ IMAGE_INFO = "Image Info"
 def explain(error: Exception) -> str:
     """An error as a message to the user: what happened, and what to do."""
     return error.explain() if isinstance(error, QsiError) else f"internal error: {error!r}"
+
+
+def saved_or_not(
+    answer: Answer[V], error: Exception | None, values: Mapping[str, V] | None = None, *, message: str = ""
+) -> None:
+    """Ends a request that was carried out and, without an error, saved. `message` says what was done."""
+    if error is None:
+        answer.end(State.OK, values, message=message or None, level=Level.INFO)
+        return
+    unsaved = f"this holds until the driver ends: it cannot be saved ({reason(error)})"
+    text = f"{message}; {unsaved}" if message else unsaved[0].upper() + unsaved[1:]
+    answer.end(State.OK, values, message=text, level=Level.WARNING)
 
 
 class Subject:

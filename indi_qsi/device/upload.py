@@ -8,7 +8,7 @@ comes when another client left the mode at Local, and it reads plain FITS only.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from indi_qsi.device import compression, files
 from indi_qsi.device.optics import is_colour
-from indi_qsi.device.subject import IMAGE_INFO, IMAGE_SETTINGS, OPTIONS, Subject
+from indi_qsi.device.subject import IMAGE_INFO, IMAGE_SETTINGS, OPTIONS, Subject, explain
 from indi_qsi.properties import (
+    Device,
     Level,
     Permission,
     Request,
@@ -31,6 +32,7 @@ from indi_qsi.properties import (
     Vector,
 )
 from indi_qsi.properties.vectors import MODEL_LOCK
+from indi_qsi.storage import Storage
 from usbproto.errors import BadArgument
 
 if TYPE_CHECKING:
@@ -71,6 +73,13 @@ class Plan:
         """Raises `BadArgument`."""
         return files.resolve(self.directory, home())
 
+    def prepare(self) -> None:
+        """Makes the folder of local files ready, before the time of an exposure is spent.
+
+        A disk that sleeps takes its time, and one of another computer may hang. Raises `QsiError`s.
+        """
+        files.prepare(self.folder())
+
     def save(self, data: memoryview, end: float) -> files.Saved:
         """Writes the picture's local file. `end` (Unix time) is that of the exposure. Raises `QsiError`s."""
         return files.save(self.folder(), self.prefix, datetime.fromtimestamp(end), self.suffix, data)
@@ -79,14 +88,12 @@ class Plan:
 class UploadSubject(Subject):
     """UPLOAD_MODE, UPLOAD_SETTINGS, CCD_FILE_PATH, CCD_COMPRESSION, CCD_CAPTURE_FORMAT, CCD_TRANSFER_FORMAT.
 
-    `define` and `undefine` show a vector to the clients while connected, and take it away.
+    CCD_FILE_PATH is defined while frames are saved in files.
     """
 
-    def __init__(
-        self, define: Callable[[Vector[Any]], None], undefine: Callable[[Vector[Any]], None]
-    ) -> None:
-        self._define = define
-        self._undefine = undefine
+    def __init__(self, device: Device, storage: Storage) -> None:
+        self._device = device
+        self._storage = storage
         self._connected = False
         self.mode = SwitchVector(
             "UPLOAD_MODE",
@@ -164,28 +171,14 @@ class UploadSubject(Subject):
     def disconnect(self) -> None:
         with MODEL_LOCK:
             self._connected = False
-            self._undefine(self.file_path)
+            self._device.remove(self.file_path)
         for vector in self.vectors():
             vector.set(state=State.IDLE)
 
     # --- for the exposure and for the frame thread ---
 
-    @property
-    def saves(self) -> bool:
-        """Whether pictures are to be saved in files."""
-        return self.mode.selected != Mode.CLIENT.value
-
-    def check_before_exposure(self) -> None:
-        """Makes the directory of local files ready, before the time of an exposure is spent.
-
-        A disk that sleeps takes its time, and one of another computer may hang. Raises `QsiError`s.
-        """
-        plan = self.plan()
-        if plan.mode is not Mode.CLIENT:
-            files.prepare(plan.folder())
-
     def plan(self) -> Plan:
-        """What the clients want of the picture that is there now. Any thread."""
+        """What the clients want of an exposure that is asked for now. Any thread."""
         with MODEL_LOCK:
             native = self.transfer_format[NATIVE]
             return Plan(
@@ -216,9 +209,9 @@ class UploadSubject(Subject):
         with MODEL_LOCK:
             self.mode.select(mode.value, state=State.OK, message=message)
             if mode is Mode.CLIENT:
-                self._undefine(self.file_path)
+                self._device.remove(self.file_path)
             elif self._connected and not self.file_path.defined:
-                self._define(self.file_path)
+                self._device.add(self.file_path)
 
     def _set_settings(self, request: Request[str]) -> None:
         directory, prefix = request.values[DIRECTORY].strip() or home(), request.values[PREFIX].strip()
@@ -233,14 +226,21 @@ class UploadSubject(Subject):
     def _set_compression(self, request: Request[bool]) -> None:
         if not request.values[ENABLED]:
             self.compression.select(DISABLED, state=State.OK)
-        elif not compression.available():
-            self.compression.refuse(compression.MISSING)
-        else:
-            self.compression.select(
-                ENABLED,
-                state=State.OK,
-                message=f"FITS pictures are sent as {compression.FORMAT}, which guiding programs cannot read",
-            )
+            return
+        # What is asked for next is to be compressed, whether or not the program has been found by then.
+        before = self.compression.selected
+        answer = self.compression.accept({ENABLED: True})
+
+        def found(error: Exception | None) -> None:
+            if error is None:
+                message = (
+                    f"FITS pictures are sent as {compression.FORMAT}, which guiding programs cannot read"
+                )
+                answer.end(State.OK, message=message, level=Level.INFO)
+            else:
+                answer.end(State.ALERT, {before or DISABLED: True}, message=explain(error))
+
+        self._storage.post(("fpack", answer), compression.look_for, found)
 
 
 def home() -> str:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The camera thread: owns the camera and does one job at a time, the most urgent one first.
+"""The camera thread: owns the camera and does one thing at a time.
 
-A handler of a client's request posts a job and returns; it never talks to the camera itself. Jobs are short
-(a few commands), but for the two that the camera itself makes long: the start of an exposure and the transfer
-of an image.
+A handler of a client's request submits an order to the order book and returns; it never talks to the camera
+itself. Beside the orders there are jobs: what overtakes them, the next steps of what an order has begun, and
+polls. All are short (a few commands), but for the two that the camera itself makes long: the start of an
+exposure and the transfer of an image.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 from enum import IntEnum
+
+from indi_qsi.device.orders import Order, OrderBook
 
 log = logging.getLogger(__name__)
 
@@ -26,54 +29,66 @@ THREAD_NAME = "camera "
 
 
 class Priority(IntEnum):
-    """Which job goes first when several are due."""
+    """Which job goes first when several are due. Orders go after steps, and before polls."""
 
-    ABORT = 0
+    URGENT = 0  # abort, connect, disconnect
     GUIDE = 1
-    EXPOSURE = 2
-    CONTROL = 3
-    POLL = 4
+    STEP = 2  # of what an order has begun
+    POLL = 3
 
 
 class Job:
     """Something for the camera thread to do. `cancel()` has no effect on a job that has begun."""
 
-    __slots__ = ("cancelled", "due", "failed", "order", "priority", "work")
+    __slots__ = ("always", "cancelled", "due", "failed", "number", "priority", "work")
 
     def __init__(
         self,
         priority: Priority,
         due: float,
-        order: int,
+        number: int,
         work: Callable[[], None],
-        failed: Callable[[Exception], None] | None,
+        failed: Callable[[Exception], None] | None = None,
+        always: bool = False,
     ) -> None:
         self.priority = priority
         self.due = due
-        self.order = order
+        self.number = number
         self.work = work
         self.failed = failed
+        self.always = always  # also without a camera
         self.cancelled = False
 
     def cancel(self) -> None:
         self.cancelled = True
 
+    def carry_out(self) -> None:
+        """In the camera thread. What is raised goes to `fail`."""
+        self.work()
+
+    def fail(self, error: Exception) -> None:
+        """The job failed."""
+        if self.failed is not None:
+            self.failed(error)
+
 
 class CameraThread:
-    """Runs jobs in the order of their priority, then of their posting, not before they are due.
+    """Carries out urgent jobs, then steps, then orders, then polls; jobs not before they are due.
 
-    `trouble` is told of every error that a job raises, after the job's own `failed`.
+    `trouble` gets every error that a job or an order raises, after its own `fail`.
     """
 
-    def __init__(self, name: str, trouble: Callable[[Exception], None]) -> None:
+    def __init__(self, name: str, orders: OrderBook, trouble: Callable[[Exception], None]) -> None:
+        self._orders = orders
         self._trouble = trouble
         self._refusal: Exception | None = None
         self._jobs: list[Job] = []
-        self._order = itertools.count()
+        self._number = itertools.count()
         self._changed = threading.Condition()
         self._stopping = False
-        self._moved: float | None = None  # the last sign of life of the job that runs; None: none runs
+        self._moved: float | None = None  # the last sign of life of what runs; None: nothing runs
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        orders.changed = self.wake
         self._thread.start()
 
     def post(
@@ -86,9 +101,9 @@ class CameraThread:
     ) -> Job:
         """Has `work` done after `delay` seconds. What it raises goes to `failed`.
 
-        While the thread is suspended nothing is done: `failed` is told at once.
+        While the thread is suspended nothing is done: `failed` gets the reason at once.
         """
-        job = Job(priority, time.monotonic() + delay, next(self._order), work, failed)
+        job = Job(priority, time.monotonic() + delay, next(self._number), work, failed)
         with self._changed:
             refusal = self._refusal
             if refusal is None and not self._stopping:
@@ -99,13 +114,18 @@ class CameraThread:
         return job
 
     def post_always(self, work: Callable[[], None], *, delay: float = 0.0) -> Job:
-        """Has `work` done even while the thread is suspended."""
-        job = Job(Priority.CONTROL, time.monotonic() + delay, next(self._order), work, None)
+        """Has `work` done as urgent, even while the thread is suspended."""
+        job = Job(Priority.URGENT, time.monotonic() + delay, next(self._number), work, always=True)
         with self._changed:
             if not self._stopping:
                 self._jobs.append(job)
                 self._changed.notify()
         return job
+
+    def wake(self) -> None:
+        """An order may have become due. Any thread."""
+        with self._changed:
+            self._changed.notify()
 
     @property
     def ident(self) -> int | None:
@@ -123,23 +143,28 @@ class CameraThread:
         moved = self._moved
         return moved is not None and time.monotonic() - moved > seconds
 
-    def suspend(self, refusal: Exception) -> None:
-        """There is no camera: forgets what waits, and refuses what comes with this error."""
+    def suspend(self, refusal: Exception, reason: Exception) -> None:
+        """There is no camera: new requests and jobs are refused with `refusal`.
+
+        Requests that wait end for `reason`; jobs that wait are forgotten, but for those of `post_always`.
+        """
         with self._changed:
             self._refusal = refusal
-            self._jobs.clear()
+            self._jobs = [job for job in self._jobs if job.always]
+        self._orders.suspend(refusal, reason)
 
     def resume(self) -> None:
         """There is a camera (again)."""
         with self._changed:
             self._refusal = None
+        self._orders.resume()
 
     def stop(self, last: Callable[[], None] | None = None) -> None:
         """Forgets what waits, does `last`, and ends the thread; waits for that at most `STOP_TIME`."""
         with self._changed:
             self._jobs.clear()
             if last is not None:
-                self._jobs.append(Job(Priority.ABORT, 0.0, next(self._order), last, None))
+                self._jobs.append(Job(Priority.URGENT, 0.0, next(self._number), last))
             self._stopping = True
             self._changed.notify()
         if threading.current_thread() is not self._thread:
@@ -148,28 +173,31 @@ class CameraThread:
                 log.error("the camera thread did not end within %.0f s", STOP_TIME)
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
+        while (todo := self._next()) is not None:
             self.beat()
             try:
-                job.work()
+                todo.carry_out()
             except Exception as error:
-                for answer in (job.failed, self._trouble):
+                for answer in (todo.fail, self._trouble):
                     try:
-                        if answer is not None:
-                            answer(error)
+                        answer(error)
                     except Exception:
                         log.exception("the answer to an error failed too (%s)", error)
             self._moved = None
 
-    def _next(self) -> Job | None:
-        """The next job, waited for; None when the thread is to end."""
+    def _next(self) -> Job | Order | None:
+        """What is to be done next, waited for; None when the thread is to end."""
         with self._changed:
             while True:
                 self._jobs = [job for job in self._jobs if not job.cancelled]
                 now = time.monotonic()
                 due = [job for job in self._jobs if job.due <= now]
-                if due:
-                    job = min(due, key=lambda job: (job.priority, job.order))
+                job = min(due, key=lambda job: (job.priority, job.number), default=None)
+                if job is None or job.priority is Priority.POLL:
+                    order = self._orders.take() if not self._stopping else None
+                    if order is not None:
+                        return order
+                if job is not None:
                     self._jobs.remove(job)
                     return job
                 if self._stopping:

@@ -18,10 +18,11 @@ from indi_qsi.properties.elements import (
 )
 from indi_qsi.properties.hub import Hub
 from indi_qsi.properties.kinds import LightVector, NumberVector, SwitchVector, TextVector
-from indi_qsi.properties.vectors import Rejected, Request, Vector
+from indi_qsi.properties.vectors import Answer, Rejected, Request, Vector
 from indi_qsi.wire.messages import Kind, State
 
 __all__ = [
+    "Answer",
     "BlobElement",
     "BlobVector",
     "Device",

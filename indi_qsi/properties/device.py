@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from indi_qsi.properties.elements import Level, check_name
+from indi_qsi.properties.elements import Level, Permission, check_name
 from indi_qsi.properties.ports import BlobItem, LinkPort
-from indi_qsi.properties.vectors import MODEL_LOCK, Vector, tagged
+from indi_qsi.properties.vectors import MODEL_LOCK, Answer, Vector, tagged
 from indi_qsi.wire import writer
 from indi_qsi.wire.messages import NewVector
 
@@ -21,6 +22,10 @@ _log = logging.getLogger(__name__)
 
 # How many names that no vector has are told, each once: a client that goes on asking must not fill the log.
 _MAX_UNKNOWN = 64
+
+# Requests that may wait while a file is loaded: far more than a client sends meanwhile, unless the disk
+# hangs.
+_MAX_HELD = 1000
 
 _LOG_LEVELS = {
     Level.DEBUG: logging.DEBUG,
@@ -39,6 +44,11 @@ class Device:
         self.live = False
         self._vectors: dict[str, Vector[Any]] = {}
         self._unknown: set[str] = set()
+        self._held: deque[tuple[NewVector, LinkPort | None, Answer[Any] | None]] | None = (
+            None  # None: requests are not held
+        )
+        self._holds = 0
+        self._passing: Collection[str] = ()
 
     @property
     def vectors(self) -> Mapping[str, Vector[Any]]:
@@ -108,8 +118,54 @@ class Device:
             if wanted:
                 link.post(b"".join(wanted))
 
+    def hold(self, passing: Collection[str]) -> None:
+        """Requests wait from now on until `release`, but for those of the vectors in `passing`.
+
+        The vectors that they are for are Busy meanwhile.
+        """
+        with MODEL_LOCK:
+            self._holds += 1
+            self._held = deque() if self._held is None else self._held
+            self._passing = passing
+
+    def release(self) -> None:
+        """Passes on the requests that wait, in their order, until one of them makes the rest wait."""
+        with MODEL_LOCK:
+            self._holds -= 1
+        while True:
+            with MODEL_LOCK:
+                if self._holds:
+                    return
+                if not self._held:
+                    self._held = None
+                    return
+                message, link, answer = self._held.popleft()
+            self._pass_on(message, link)
+            if answer is not None:
+                answer.dissolve()
+
+    def drop_held(self, name: str) -> None:
+        """Requests for a vector that wait are dropped; what ends them is the caller's business."""
+        with MODEL_LOCK:
+            if self._held is not None:
+                self._held = deque(held for held in self._held if held[0].name != name)
+
     def receive(self, message: NewVector, link: LinkPort | None) -> None:
         """Passes a client's request to its vector."""
+        with MODEL_LOCK:
+            if self._held is not None and message.name not in self._passing:
+                if len(self._held) < _MAX_HELD:
+                    vector = self._vectors.get(message.name)
+                    answerable = vector is not None and vector.permission is not Permission.RO
+                    answer = vector.accept() if vector is not None and answerable else None
+                    self._held.append((message, link, answer))
+                    return
+                text = f"Ignored {message.name}: {_MAX_HELD} requests wait for settings to be loaded"
+                self.message(text, Level.ERROR)
+                return
+        self._pass_on(message, link)
+
+    def _pass_on(self, message: NewVector, link: LinkPort | None) -> None:
         vector = self._vectors.get(message.name)
         if vector is None:
             with MODEL_LOCK:
@@ -120,6 +176,8 @@ class Device:
             self.message(text, Level.WARNING)
         else:
             vector.receive(message, link)
+            if self._vectors.get(message.name) is not vector:
+                self.message(f"{message.name} was deleted as it was set", Level.WARNING)
 
     def post(self, vector: str, data: bytes) -> None:
         """Sends a vector's message to every link that watches it."""

@@ -78,6 +78,40 @@ class Request(Generic[V]):
 Handler = Callable[[Request[V]], None]
 
 
+class Answer(Generic[V]):
+    """One accepted request on its way: it is open until it is ended, once. See `Vector.accept`."""
+
+    def __init__(self, vector: Vector[V]) -> None:
+        self.vector = vector
+
+    @property
+    def open(self) -> bool:
+        """Whether the request has not ended yet."""
+        return self.vector.is_open(self)
+
+    def end(
+        self,
+        state: State,
+        values: Mapping[str, V] | None = None,
+        *,
+        message: str | None = None,
+        level: Level = Level.ERROR,
+    ) -> bool:
+        """Ends the request; False, and nothing is sent, if it had ended before.
+
+        While another request of the vector is open the vector stays Busy: only values and message are sent.
+        """
+        return self.vector.close(self, state, values, message, level)
+
+    def dissolve(self) -> None:
+        """The request was dealt with by other means: the vector goes to the state that it would have."""
+        self.vector.dissolve(self)
+
+    def superseded(self) -> None:
+        """A newer request of the vector takes its place, and ends for both."""
+        self.end(State.IDLE)
+
+
 def tagged(text: str | None, level: Level) -> str | None:
     """A message with its level in front, as clients know it from other drivers."""
     return None if text is None else f"[{level.value}] {text}"
@@ -86,8 +120,9 @@ def tagged(text: str | None, level: Level) -> str | None:
 class Vector(Generic[V]):
     """Base of the five kinds of vectors.
 
-    `on_request` gets each valid request in the thread of the link and must answer it, now or
-    later, by `set` or `refuse`; it must not wait. Without it, requests are simply applied.
+    `on_request` gets each valid request in the thread of the link and must answer it: now by `set`
+    or `refuse`, or later by `accept` and the end of that `Answer`. It must not wait. Without it,
+    requests are simply applied.
     """
 
     kind: ClassVar[Kind]
@@ -111,9 +146,11 @@ class Vector(Generic[V]):
         self.timeout = timeout
         self.on_request = on_request
         self._state = state
+        self._wanted = state  # the state that was last asked for, while a request is open
         self._values: dict[str, V] = {}
         self._labels = {check_name(element.name): element.label for element in elements}
         self._owner: Owner | None = None
+        self._open: list[Answer[V]] = []  # accepted requests that have not ended
 
     # Reading.
 
@@ -147,6 +184,73 @@ class Vector(Generic[V]):
         if owner is not None and self._owner is not None:
             raise ValueError(f"{self.name} already belongs to {self._owner.name}")
         self._owner = owner
+        if owner is None and self._open:
+            self._open.clear()
+            self._state = State.IDLE
+
+    # Accepted requests.
+
+    @property
+    def pending(self) -> bool:
+        """Whether a request was accepted and has not ended."""
+        return bool(self._open)
+
+    def accept(self, values: Mapping[str, V] | None = None) -> Answer[V]:
+        """Accepts a request that is carried out later: Busy until all open requests have ended.
+
+        Meanwhile `set` and `show` change values only, whatever state they are given.
+        """
+        with MODEL_LOCK:
+            answer = Answer(self)
+            if not self._open:
+                self._wanted = self._state
+            self._open.append(answer)
+            self._state = State.BUSY
+            self.set(values)
+        return answer
+
+    def end_all(
+        self,
+        state: State,
+        values: Mapping[str, V] | None = None,
+        *,
+        message: str | None = None,
+        level: Level = Level.ERROR,
+    ) -> None:
+        """Ends all open requests by one update, which is sent even if none is open."""
+        with MODEL_LOCK:
+            self._open.clear()
+            self.set(values, state=state, message=message, level=level)
+
+    def is_open(self, answer: Answer[V]) -> bool:
+        """For answers."""
+        with MODEL_LOCK:
+            return answer in self._open
+
+    def close(
+        self,
+        answer: Answer[V],
+        state: State,
+        values: Mapping[str, V] | None,
+        message: str | None,
+        level: Level,
+    ) -> bool:
+        """For answers."""
+        with MODEL_LOCK:
+            if answer not in self._open:
+                return False
+            self._open.remove(answer)
+            if not self._open or values or message is not None:
+                self.set(values, state=state, message=message, level=level)
+            return True
+
+    def dissolve(self, answer: Answer[V]) -> None:
+        """For answers."""
+        with MODEL_LOCK:
+            if answer in self._open:
+                self._open.remove(answer)
+                if not self._open:
+                    self.set(state=self._wanted)
 
     # Changing.
 
@@ -158,21 +262,26 @@ class Vector(Generic[V]):
         message: str | None = None,
         level: Level = Level.INFO,
     ) -> None:
-        """Changes values and state at once, and tells the clients, even if nothing is new.
+        """Changes values and state at once, and sends them to the clients, even if nothing is new.
 
-        Before the vector is defined it only stores. Raises KeyError for an unknown element and
-        ValueError for a value that cannot be sent; then nothing has changed.
+        While a request is open, the state stays Busy: it belongs to the request. Before the vector is defined
+        it only stores. Raises KeyError for an unknown element and ValueError for a value that cannot be sent;
+        then nothing has changed.
         """
         with MODEL_LOCK:
             if values:
                 self._values.update(self._checked(values))
             if state is not None:
-                self._state = state
+                self._wanted = state
+                if not self._open:
+                    self._state = state
             self._tell(message, level)
 
     def show(self, values: Mapping[str, V], *, state: State) -> None:
-        """As `set`, but the clients are told only what is new."""
+        """As `set`, but only what is new is sent to the clients."""
         with MODEL_LOCK:
+            if self._open:
+                state = self._state
             checked = self._checked(values)
             if state is not self._state or any(
                 self._values[name] != value for name, value in checked.items()
@@ -184,9 +293,15 @@ class Vector(Generic[V]):
         with MODEL_LOCK:
             self.set(self._request(texts, None).values, state=State.OK)
 
-    def refuse(self, message: str) -> None:
-        """Answers a request that cannot be fulfilled: state Alert, the values as they are."""
-        self.set(state=State.ALERT, message=message, level=Level.ERROR)
+    def refuse(self, message: str, state: State = State.ALERT) -> None:
+        """Answers a request that was not accepted, by a message.
+
+        The values stay as they are. So does a Busy: it speaks of an earlier request, which goes on.
+        """
+        with MODEL_LOCK:
+            kept = None if self._state is State.BUSY else state
+            self.set(state=kept, message=message, level=Level.ERROR)
+            self._wanted = state
 
     def _tell(self, message: str | None, level: Level, items: list[writer.Item] | None = None) -> None:
         owner = self._owner
@@ -263,16 +378,22 @@ class Vector(Generic[V]):
             try:
                 request = self._request(message.values, link)
             except Rejected as rejected:
-                self.set(state=rejected.state, message=rejected.message, level=Level.ERROR)
+                self.refuse(rejected.message, rejected.state)
                 return
             if self.on_request is None:
                 self.set(request.values, state=State.OK)
                 return
+            before = list(self._open)
         try:
             self.on_request(request)
         except Exception as error:
             _log.exception("%s.%s: a request failed", owner.name, self.name)
-            self.refuse(f"internal error: {error!r}")
+            text = f"internal error: {error!r}"
+            accepted = [answer for answer in list(self._open) if answer not in before]
+            for answer in accepted:
+                answer.end(State.ALERT, message=text)
+            if not accepted:
+                self.refuse(text)
 
     def _request(self, texts: Iterable[tuple[str, str]], link: LinkPort | None) -> Request[V]:
         given: dict[str, V] = {}

@@ -245,7 +245,9 @@ def test_p16_connection_is_told_before_the_deletions(unconnected: tuple[Sim, Ser
         client.connect()
         mark = client.disconnect()
         told = [
-            m for m in client.after(mark, tag="") if m.tag[:3] in ("set", "del") and m.get("state") != "Busy"
+            m
+            for m in client.after(mark, tag="")
+            if m.tag == "delProperty" or (m.get("name") == "CONNECTION" and m.get("state") != "Busy")
         ]
         assert (told[0].get("name"), values(told[0])["CONNECT"]) == ("CONNECTION", "Off")
 

@@ -11,7 +11,9 @@ from typing import Any, cast
 import pytest
 
 from indi_qsi.device import guider
+from indi_qsi.device.activity import Activity
 from indi_qsi.device.guider import NORTH_SOUTH, WEST_EAST, GuidePort, GuiderSubject
+from indi_qsi.device.orders import OrderBook
 from indi_qsi.device.worker import CameraThread, Priority
 from indi_qsi.properties import Device, Hub
 from tests.support.indi import PATIENCE, RecordingLink, eventually, request, values
@@ -31,7 +33,7 @@ class SlowRelays:
         self.gate.set()
         self.error: Exception | None = None
 
-    def pulse(self, direction: Direction, seconds: float) -> float:
+    def pulse(self, direction: Direction, seconds: float, *, ask: bool = True) -> float:
         self.log.append(f"{direction.name} {seconds:g}")
         assert self.gate.wait(PATIENCE)
         if (error := self.error) is not None:
@@ -59,10 +61,10 @@ class Bench:
     def __init__(self) -> None:
         self.hub, self.link = Hub(), RecordingLink()
         self.hub.attach(self.link)
-        self.thread = CameraThread("camera test", lambda error: None)
-        self.blocked = False
-        self.north_taken = False
-        self.port = GuidePort(self.thread, lambda: self.blocked, lambda: self.north_taken)
+        self.activity = Activity()
+        self.thread = CameraThread("camera test", OrderBook(self.activity.allows), lambda error: None)
+        self.shutter_on_guide_port = False
+        self.port = GuidePort(self.thread, self.activity, self)
         self.relays = SlowRelays()
         self.camera = cast(Any, FakeCamera(self.relays))
         self.subjects = []
@@ -170,7 +172,7 @@ def test_a_busy_thread(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.ask("A", "N", 100)
     eventually(lambda: bench.relays.ends, "it runs")
     gate = threading.Event()
-    bench.thread.post(Priority.ABORT, lambda: gate.wait(PATIENCE))  # a transfer
+    bench.thread.post(Priority.URGENT, lambda: gate.wait(PATIENCE))  # a transfer
     bench.ask("A", "S", 50)  # in the place of what runs: cannot be sent
     bench.ask("A", "W", 50)
     bench.wait("A", NS, "Busy", "Busy", "Alert")
@@ -189,7 +191,7 @@ def test_a_stop_of_what_the_camera_cannot_be_told(bench: Bench) -> None:
     bench.ask("A", "N", 150)
     eventually(lambda: bench.relays.ends, "it runs")
     gate = threading.Event()
-    bench.thread.post(Priority.ABORT, lambda: gate.wait(PATIENCE))
+    bench.thread.post(Priority.URGENT, lambda: gate.wait(PATIENCE))
     bench.ask("A", "N", 0)
     assert bench.states("A", NS) == ["Busy"]  # the relay is closed until its time is over
     bench.wait("A", NS, "Busy", "Idle")
@@ -200,7 +202,7 @@ def test_a_stop_of_what_the_camera_cannot_be_told(bench: Bench) -> None:
 def test_the_north_is_taken_while_a_pulse_waits(bench: Bench) -> None:
     bench.ask("A", "E", 60)
     bench.ask("A", "N", 50)
-    bench.north_taken = True
+    bench.shutter_on_guide_port = True
     bench.wait("A", NS, "Busy", "Alert")
     bench.wait("A", WE, "Busy", "Idle")
     assert bench.relays.log == ["EAST 0.06"]

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import pytest
 
+from indi_qsi.device.config_file import ConfigFile
 from indi_qsi.device.snooping import (
     J2000_BEHIND,
     Position,
@@ -34,11 +36,16 @@ class World:
         self.link = RecordingLink()
         self.hub.attach(self.link)
         self.saved: list[Vector[Any]] = []
-        self.snooping = Snooping(self.hub, self.saved.append)
+        self.snooping = Snooping(self.hub, cast(ConfigFile, self))
         self.device = Device("D", self.hub)
         self.device.add(self.snooping.vector)
         self.hub.add_device(self.device)
         self.link.take()
+
+    def keep(self, vector: Vector[Any], values: Mapping[str, Any]) -> None:
+        """What the config file does, without a disk."""
+        self.saved.append(vector)
+        vector.set(values, state=State.OK)
 
     def name(self, *, link: bool = True, **devices: str) -> None:
         message = NewVector(Kind.TEXT, "D", "ACTIVE_DEVICES", tuple(devices.items()))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -21,7 +22,7 @@ from tests.support.indi import eventually
 from usbproto.frames import Pixels, ZeroAdjustment
 
 needs_fpack = pytest.mark.skipif(
-    not compression.available(), reason="fpack (Debian's libcfitsio-bin) is not installed"
+    shutil.which(compression.PROGRAM) is None, reason="fpack (Debian's libcfitsio-bin) is not installed"
 )
 SHAPES = [(2504, 3326), (200, 320), (1, 1), (2504, 1), (1, 3326), (7, 3)]
 
@@ -129,7 +130,8 @@ def test_one_that_cannot_be_started(fake: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not compression.available()
+    with pytest.raises(compression.CompressionError, match="not installed"):
+        compression.look_for()
     with frame_of(picture((9, 9))) as frame, pytest.raises(CompressionError, match="libcfitsio-bin"):
         pack(frame)
 

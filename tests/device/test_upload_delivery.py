@@ -16,6 +16,7 @@ from indi_qsi.device.run import Run
 from indi_qsi.device.upload import DIRECTORY, PATH, Mode, UploadSubject
 from indi_qsi.fits import Card
 from indi_qsi.properties import Device, Hub, State
+from indi_qsi.storage import Storage
 from indi_qsi.wire.messages import Kind, NewVector
 from tests.support.indi import RecordingLink, eventually, values
 from usbproto.camera import Exposure, Image
@@ -33,14 +34,15 @@ class World:
         self.link = RecordingLink()
         self.device.hub.attach(self.link)
         self.device.hub.add_device(self.device)
-        self.upload = UploadSubject(self.device.add, self.device.remove)
+        self.storage = Storage()
+        self.upload = UploadSubject(self.device, self.storage)
         self.upload.settings.set({DIRECTORY: str(folder)})
         self.upload._connected = True
         self.current: Run | None = None
         self.ends: list[str] = []
         self.hanging = threading.Event()
         self.hanging.set()
-        self.delivery = DeliverySubject(self.cards, self.finished, self.failed, self.upload, limit)
+        self.delivery = DeliverySubject(self, self.upload, limit)
         self.device.add(*self.upload.vectors(), *self.delivery.vectors())
         self.choose(mode)
         self.link.take()
@@ -61,7 +63,7 @@ class World:
         else:
             self.ends.append("ended otherwise")
 
-    def failed(self, run: Run, reason: str) -> None:
+    def fail(self, run: Run, reason: str) -> None:
         if run is self.current:
             self.ends.append(reason)
 
@@ -72,8 +74,9 @@ class World:
         return eventually(lambda: self.ends[number - 1 :], "the run ends")[0]
 
     def deliver(self, *, current: bool = True) -> None:
-        run = Run(Exposure(1.0, GEOMETRY, True), LIGHT, 0.0, 0.0, 0.0)
-        with self.delivery.plate(GEOMETRY) as plate:
+        exposure = Exposure(1.0, GEOMETRY, True)
+        run = Run(self, exposure, LIGHT, self.upload.plan(), opened=0.0, opened_wall=0.0)
+        with self.delivery.plate(run) as plate:
             plate.target[:] = bytes(GEOMETRY.bytes)
             image = Image(decode(plate.target, GEOMETRY), GEOMETRY, ZeroAdjustment(), 200)
             if current:
@@ -95,6 +98,7 @@ def world(folder: Path, mode: Mode, limit: float = 60.0) -> Iterator[World]:
     finally:
         world.hanging.set()
         world.delivery.stop()
+        world.storage.close()
 
 
 @pytest.mark.parametrize("mode", Mode)
@@ -133,13 +137,13 @@ def test_a_picture_that_cannot_be_saved_goes_to_the_clients(tmp_path: Path, mode
     (tmp_path / "file").write_text("precious")
     with world(tmp_path / "file", mode) as w:
         with pytest.raises(QsiError, match="not a directory"):
-            w.upload.check_before_exposure()
+            w.upload.plan().prepare()
         end = w.take()
         assert "not a directory" in end and "Choose another directory" in end and "sent to the clients" in end
         assert len(w.link.blobs) == 1
         assert w.paths() == []
         (tmp_path / "file").unlink()  # the user makes room ...
-        w.upload.check_before_exposure()
+        w.upload.plan().prepare()
         assert w.take() == "ok"  # ... and it goes on
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from indi_qsi.device.orders import OrderBook
 from indi_qsi.device.worker import CameraThread, Priority
 from tests.support.indi import PATIENCE, eventually
 from usbproto.errors import Disconnected
@@ -18,7 +19,7 @@ class Bench:
     def __init__(self) -> None:
         self.troubles: list[Exception] = []
         self.done: list[str] = []
-        self.thread = CameraThread("camera test", self.troubles.append)
+        self.thread = CameraThread("camera test", OrderBook(lambda when: True), self.troubles.append)
         self._gate = threading.Event()
 
     def hold(self) -> None:
@@ -29,13 +30,13 @@ class Bench:
             begun.set()
             assert self._gate.wait(PATIENCE)
 
-        self.thread.post(Priority.ABORT, work)
+        self.thread.post(Priority.URGENT, work)
         assert begun.wait(PATIENCE)
 
     def release(self) -> None:
         self._gate.set()
 
-    def note(self, what: str, priority: Priority = Priority.CONTROL, delay: float = 0.0):  # type: ignore[no-untyped-def]
+    def note(self, what: str, priority: Priority = Priority.STEP, delay: float = 0.0):  # type: ignore[no-untyped-def]
         return self.thread.post(priority, lambda: self.done.append(what), delay=delay)
 
     def wait(self, count: int) -> list[str]:
@@ -55,20 +56,19 @@ def test_the_most_urgent_goes_first_then_the_oldest(bench: Bench) -> None:
     bench.hold()
     for name, priority in (
         ("poll", Priority.POLL),
-        ("control 1", Priority.CONTROL),
+        ("step 1", Priority.STEP),
         ("guide", Priority.GUIDE),
-        ("control 2", Priority.CONTROL),
-        ("exposure", Priority.EXPOSURE),
-        ("abort", Priority.ABORT),
+        ("step 2", Priority.STEP),
+        ("abort", Priority.URGENT),
     ):
         bench.note(name, priority)
     bench.release()
-    assert bench.wait(6) == ["abort", "guide", "exposure", "control 1", "control 2", "poll"]
+    assert bench.wait(5) == ["abort", "guide", "step 1", "step 2", "poll"]
 
 
 def test_a_delayed_job_is_not_early_and_keeps_nobody(bench: Bench) -> None:
     began = time.monotonic()
-    bench.note("late", Priority.ABORT, delay=0.1)
+    bench.note("late", Priority.URGENT, delay=0.1)
     bench.note("now", Priority.POLL)
     assert bench.wait(2) == ["now", "late"]
     assert time.monotonic() - began >= 0.1
@@ -91,8 +91,8 @@ def test_errors_are_told_and_the_thread_goes_on(bench: Bench) -> None:
     def worse(error: Exception) -> None:
         raise RuntimeError("a bad answer")
 
-    bench.thread.post(Priority.CONTROL, fail, failed=told.append)
-    bench.thread.post(Priority.CONTROL, fail, failed=worse)
+    bench.thread.post(Priority.STEP, fail, failed=told.append)
+    bench.thread.post(Priority.STEP, fail, failed=worse)
     bench.note("after")
     bench.wait(1)
     assert [str(error) for error in told] == ["a bad job"]
@@ -104,7 +104,7 @@ def test_without_a_camera_jobs_are_refused_at_once(bench: Bench) -> None:
     bench.hold()
     bench.note("forgotten")
     away = Disconnected("away")
-    bench.thread.suspend(away)
+    bench.thread.suspend(away, away)
     bench.thread.post(Priority.GUIDE, lambda: bench.done.append("never"), failed=told.append)
     assert told == [away]
     bench.thread.post_always(lambda: bench.done.append("always"))

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.support import guard
 from tests.support.indi import PATIENCE
 from tests.support.rig import PROGRAMS
 from tests.support.workbench import Observer
@@ -34,7 +35,7 @@ class LoneDriver(Observer):
                 stdin=theirs,
                 stdout=theirs,
                 stderr=log,
-                env={**os.environ, "HOME": str(home), **environ},
+                env=guard.environ({**os.environ, "HOME": str(home), **environ}),
             )
         self.socket = ours
         self.messages = []
@@ -66,7 +67,9 @@ class LoneDriver(Observer):
         return self.process.wait(2 * PATIENCE)
 
     def close(self) -> None:
+        """Ends the driver. Raises AssertionError when one of its threads waited that must not."""
         if self.process.poll() is None:
             self.process.kill()
             self.ended()
         super().close()
+        guard.check()

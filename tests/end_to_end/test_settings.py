@@ -109,7 +109,8 @@ def test_a_setting_reaches_the_camera(
     before = {"fan": 2, "gain": 0, "anti_blooming": 0, "flush": 2, "shutter_priority": 0}
     before |= {"led": True, "sound": True, "fast_readout": False, "show_progress": False}
     updates = client.choose(vector, element)
-    assert [update.state for update in updates] == ["Busy", "Ok"]
+    # Busy when it is asked for, Busy when the camera has it, Ok when it is saved.
+    assert [update.state for update in updates] == ["Busy", "Busy", "Ok"]
     assert {name: settings(sim)[name] for name in before} == before | {field: value}
     client.choose(vector, element)  # again
     assert sim.count("settings") == 1
@@ -135,13 +136,32 @@ def test_the_last_of_two_quick_requests_wins(client: Observer, sim: Sim) -> None
 def test_a_change_during_an_exposure_waits_for_its_end(client: Observer, sim: Sim) -> None:
     client.expose(0.6)
     wait_event(sim, "exposure_start")
-    client.new("Switch", "Fan", Quiet="On")
-    client.until("Fan", "Busy")
+    client.new("Switch", "CCD_FLUSH", FLUSH_NONE="On")
+    client.until("CCD_FLUSH", "Busy")
     client.picture()
-    client.until("Fan", "Ok")
+    client.until("CCD_FLUSH", "Ok")
     assert [e["e"] for e in happened(sim, "transfer", "settings")] == ["transfer", "settings"]
-    assert settings(sim)["fan"] == 1
+    assert settings(sim)["flush"] == 0
+    client.choose("CCD_FLUSH", "FLUSH_NORMAL")
+
+
+def test_the_fan_does_not_wait_for_the_exposure(client: Observer, sim: Sim) -> None:
+    client.expose(30)
+    wait_event(sim, "exposure_start")
+    client.choose("Fan", "Quiet")
+    assert settings(sim)["fan"] == 1 and client.updates("CCD_EXPOSURE")[-1].state == "Busy"
     client.choose("Fan", "Full")
+    client.new("Switch", "CCD_ABORT_EXPOSURE", ABORT="On")
+    client.until("CCD_EXPOSURE", "Idle")
+
+
+def test_a_duration_is_judged_by_the_settings_before_it(client: Observer) -> None:
+    client.new("Switch", "SHUTTER_PRIORITY", PRIORITY_ELECTRONIC="On")
+    client.expose(0.001)
+    assert client.picture()[0]["EXPTIME"] == 0.001
+    client.new("Switch", "SHUTTER_PRIORITY", PRIORITY_MECHANICAL="On")
+    client.expose(0.001)
+    assert "0.03" in client.until("CCD_EXPOSURE", "Alert")[-1].message
 
 
 def test_gain_goes_by_the_binning_when_it_is_automatic(client: Observer, sim: Sim) -> None:

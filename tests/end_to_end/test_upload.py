@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from tests.support.indi import eventually, values
 from tests.support.rig import DEVICE, PROGRAMS, IndiClient, Server, Sim, opened, stand_alone
 
 needs_fpack = pytest.mark.skipif(
-    not compression.available(), reason="fpack (Debian's libcfitsio-bin) is not installed"
+    shutil.which(compression.PROGRAM) is None, reason="fpack (Debian's libcfitsio-bin) is not installed"
 )
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a disk")
 

@@ -23,6 +23,7 @@ _join = threading.Thread.join
 _condition_wait = threading.Condition.wait
 
 LOOK = 0.002  # real s between looks whether a thread that ended has left only waiting ones
+IDLE = 0.1  # of a processor: less than that is used by the looks alone
 
 
 class _Waiter:
@@ -55,9 +56,14 @@ class _Waiter:
 
 
 class Clock:
-    """Use it as a context manager. `step` sets the wall clock without touching the monotonic one."""
+    """Use it as a context manager. `step` sets the wall clock without touching the monotonic one.
 
-    def __init__(self) -> None:
+    `blocked`: after so many real seconds in which the process has done nothing, a thread that is not known to
+    wait counts as waiting: it waits for a lock that a waiting thread holds. None: there must be no such thread.
+    """
+
+    def __init__(self, blocked: float | None = None) -> None:
+        self._blocked = blocked
         self._mutex = threading.Lock()
         self._waiters: set[_Waiter] = set()
         self._joining = 0
@@ -87,10 +93,11 @@ class Clock:
             self._waiters.add(waiter)
             self._jump()
 
-    def _jump(self) -> None:
+    def _jump(self, blocked: bool = False) -> None:
         """With the mutex held: to the next deadline, if everybody waits."""
         # Asked each time who is there: one of the foreign threads may just have ended.
-        if len(self._waiters) + self._joining < len(set(threading.enumerate()) - self._foreign):
+        everybody = len(set(threading.enumerate()) - self._foreign)
+        if len(self._waiters) + self._joining < everybody and not blocked:
             return
         deadlines = [waiter.deadline for waiter in self._waiters if waiter.deadline is not None]
         if not deadlines:
@@ -106,10 +113,14 @@ class Clock:
             waiter.end()
 
     def _run(self) -> None:
+        idle_since, jumps, used = _monotonic(), self.jumps, time.process_time()
         while self._installed:
             _sleep(LOOK)
+            if self.jumps != jumps or time.process_time() - used > IDLE * (_monotonic() - idle_since) + LOOK:
+                idle_since, jumps, used = _monotonic(), self.jumps, time.process_time()
+            blocked = self._blocked is not None and _monotonic() - idle_since > self._blocked
             with self._mutex:
-                self._jump()
+                self._jump(blocked)
 
     def __enter__(self) -> Self:
         clock = self

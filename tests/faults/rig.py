@@ -24,6 +24,7 @@ from indi_qsi.device.device import QsiDevice
 from indi_qsi.device.source import CameraSource
 from indi_qsi.properties import Hub
 from indi_qsi.properties.ports import BlobItem
+from indi_qsi.storage import Storage
 from indi_qsi.wire.messages import BlobPolicy, Problem
 from indi_qsi.wire.parser import Parser
 from tests.support.rig import opened
@@ -31,6 +32,7 @@ from tests.support.timeline import OwnTimeline
 from usbproto.frames import adjust_zero, zero_adjustment
 from usbproto.packets import CameraState
 from usbproto.simulator.backend import SimulatorBackend
+from usbproto.simulator.bodies import CameraModel
 from usbproto.simulator.camera import SimulatedCamera
 
 DEVICE = "QSI CCD"
@@ -148,21 +150,23 @@ class Client:
 
 
 class Rig:
-    """`close` ends everything that was started."""
+    """`close` ends everything that was started. `client` is the first of the `clients`."""
 
     def __init__(
         self,
         directory: Path,
-        model: str = "683wsg",
+        model: str | CameraModel = "683wsg",
         strange: Sequence[str] = (),
         rate: float | None = RATE,
+        readout: float = READOUT,
+        client: Callable[[Hub], Client] = Client,
     ) -> None:
         self.happened: list[tuple[str, Mapping[str, Any]]] = []
         self.timeline = OwnTimeline()
         self.camera = SimulatedCamera(
             model,
             timeline=self.timeline,
-            readout=READOUT,
+            readout=readout,
             rate=rate,
             strange=strange,
             listener=lambda name, facts: self.happened.append((name, dict(facts))),
@@ -174,14 +178,24 @@ class Rig:
         home = os.environ["HOME"]
         os.environ["HOME"] = str(directory)  # the config file's place
         try:
-            self.device = QsiDevice(self.hub, DEVICE, CameraSource(bus, directory), self._opened)
+            source = CameraSource(bus, directory / ".indi")
+            self.storage = Storage()
+            self.device = QsiDevice(self.hub, DEVICE, source, self._opened, self.storage)
         finally:
             os.environ["HOME"] = home
-        self.client = Client(self.hub)
+        self.client = client(self.hub)
+        self.clients = [self.client]
+
+    def attach(self, client: Callable[[Hub], Client] = Client) -> Client:
+        """One more client."""
+        self.clients.append(client(self.hub))
+        return self.clients[-1]
 
     def close(self) -> None:
         self.device.close()
-        self.hub.detach(self.client)
+        self.storage.close()
+        for client in self.clients:
+            self.hub.detach(client)
         self.backend.close()
         self.camera.close()
         self.timeline.close()

@@ -78,8 +78,10 @@ def _memory(data: bytes) -> None:
     before = memory.get("00683001", "filters")
     assert isinstance(before, dict)
     assert any(path.read_bytes() == data for path in folder.iterdir()), "what was in the file is lost"
-    memory.put_and_wait("00683001", "names", _KEPT)
+    errors: list[Exception | None] = []
+    memory.put("00683001", "names", _KEPT, errors.append)
     storage.close()
+    assert errors == [None]
     del memory  # what it knows goes with it
     assert Memory(folder, storage).get("00683001", "names") == _KEPT
     _empty(folder)

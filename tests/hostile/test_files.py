@@ -127,7 +127,7 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
                 assert answer.startswith("Alert") and "cannot save" in answer
                 # The filter has its name as long as the driver runs, and the user is told so.
                 client.new("Text", "FILTER_NAME", FILTER_SLOT_NAME_1="Red")
-                answered = client.wait_for("setTextVector", name="FILTER_NAME")
+                answered = client.wait_for("setTextVector", name="FILTER_NAME", state="Ok")
                 assert values(answered)["FILTER_SLOT_NAME_1"] == "Red"
                 assert "cannot be saved" in answered.get("message", "")
                 # Saving into it is refused before the time of an exposure is spent; sending goes on.

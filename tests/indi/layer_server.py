@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support import guard
 from tests.support.indi import PATIENCE, ROOT, eventually, free_port
 
 DRIVER = Path(__file__).with_name("layer_driver.py")
@@ -28,7 +29,8 @@ class IndiServer:
         wrapper = directory / "indi_layer"
         wrapper.write_text(f"#!/bin/sh\nexec {sys.executable} {DRIVER}\n")
         wrapper.chmod(0o755)
-        self._environ = {**os.environ, "HOME": str(self.home), "PYTHONPATH": str(ROOT), **environ}
+        own = {"HOME": str(self.home), "PYTHONPATH": str(ROOT)}
+        self._environ = guard.environ({**os.environ, **own, **environ})
         command = ["indiserver", "-v", "-r", "0", "-p", str(self.port), "-u", self.path, str(wrapper)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(

@@ -277,17 +277,97 @@ def test_refused_requests(kind: str, name: str, given: dict[str, str], state: st
         text(on_request=called.append),
         switch(on_request=called.append),
     ]
-    for vector in vectors:
-        vector.set(state=State.BUSY)
     world = World(*vectors)
     before = world.device.vectors[name].values
-    answer = world.ask(kind, name, **given)
-    assert answer.tag == f"set{kind}Vector"
-    assert answer.attrib["state"] == state
-    assert answer.attrib["message"].startswith("[ERROR] ")
-    assert message in answer.attrib["message"]
-    assert world.device.vectors[name].values == before
-    assert called == []
+    for present, after in ((State.OK, state), (State.BUSY, "Busy")):  # a Busy speaks of an earlier request
+        for vector in vectors:
+            vector.set(state=present)
+        world.link.take()
+        answer = world.ask(kind, name, **given)
+        assert answer.tag == f"set{kind}Vector"
+        assert answer.attrib["state"] == after
+        assert answer.attrib["message"].startswith("[ERROR] ")
+        assert message in answer.attrib["message"]
+        assert world.device.vectors[name].values == before
+        assert called == []
+
+
+def states(world: World) -> list[tuple[str, str, str]]:
+    return [(m.attrib["state"], values(m)["X"], m.get("message", "")) for m in world.link.take()]
+
+
+def test_accepted_requests_keep_it_busy_until_the_last_one_ends() -> None:
+    vector = number()
+    world = World(vector)
+    world.link.take()
+    first = vector.accept({"X": 3})
+    vector.set({"X": 4}, state=State.OK)  # a poll
+    vector.show({"X": 4}, state=State.IDLE)  # nothing new
+    second = vector.accept()
+    assert first.end(State.OK, {"X": 5})
+    vector.refuse("not now")
+    assert [first.open, second.open, vector.pending] == [False, True, True]
+    assert second.end(State.ALERT, message="too far")
+    assert not second.end(State.OK) and not vector.pending
+    vector.set({"X": 6}, state=State.IDLE)
+    assert states(world) == [
+        ("Busy", "3.0", ""),
+        ("Busy", "4.0", ""),
+        ("Busy", "4.0", ""),
+        ("Busy", "5.0", ""),
+        ("Busy", "5.0", "[ERROR] not now"),
+        ("Alert", "5.0", "[ERROR] too far"),
+        ("Idle", "6.0", ""),
+    ]
+
+
+def test_the_refusal_of_a_newer_request_leaves_the_older_one() -> None:
+    vector = number()
+    world = World(vector)
+    older, newer = vector.accept(), vector.accept()
+    world.link.take()
+    newer.end(State.ALERT, message="out of reach")
+    older.end(State.OK)
+    assert [(state, message) for state, _, message in states(world)] == [
+        ("Busy", "[ERROR] out of reach"),
+        ("Ok", ""),
+    ]
+
+
+def test_a_replaced_request_ends_with_the_newer_one() -> None:
+    vector = number()
+    world = World(vector)
+    older, newer = vector.accept(), vector.accept()
+    world.link.take()
+    older.superseded()
+    assert states(world) == []
+    newer.end(State.OK)
+    assert [state for state, _, _ in states(world)] == ["Ok"]
+
+
+def test_all_end_by_one_update() -> None:
+    vector = number()
+    world = World(vector)
+    answers = [vector.accept() for _ in range(3)]
+    world.link.take()
+    vector.end_all(State.IDLE, {"X": 0})
+    assert [state for state, _, _ in states(world)] == ["Idle"]
+    assert not any(answer.end(State.OK) for answer in answers)
+
+
+def test_an_error_of_a_handler_ends_what_it_had_accepted() -> None:
+    def fail(request: Request[float]) -> None:
+        request.vector.accept()
+        raise ValueError("a fault")
+
+    vector = number(on_request=fail)
+    world = World(vector)
+    request(
+        world.hub,
+        world.link,
+        "<newNumberVector device='D' name='NUM'><oneNumber name='X'>3</oneNumber></newNumberVector>",
+    )
+    assert vector.state is State.ALERT and not vector.pending
 
 
 def test_refused_with_a_message_only() -> None:

@@ -18,8 +18,10 @@ from pathlib import Path
 import pytest
 
 from indi_qsi import journal, service
+from indi_qsi.device.orders import OrderBook
 from indi_qsi.device.worker import CameraThread, Priority
 from indi_qsi.properties.vectors import MODEL_LOCK
+from tests.support import guard
 from tests.support.indi import PATIENCE, eventually
 from tests.support.rig import IndiClient, Sim, stand_alone
 
@@ -139,7 +141,7 @@ class StandIn:
     serial = "00602123"
 
     def __init__(self) -> None:
-        self.thread = CameraThread("camera", lambda error: None)
+        self.thread = CameraThread("camera", OrderBook(lambda when: True), lambda error: None)
 
     def summary(self) -> str:
         return "at work"
@@ -165,7 +167,7 @@ def test_the_first_look_comes_before_the_start_is_told() -> None:
 def test_a_camera_thread_that_is_stuck_starves_the_watchdog(caplog: pytest.LogCaptureFixture) -> None:
     with watched() as (watch, device, told):
         goes_on = threading.Event()
-        device.thread.post(Priority.CONTROL, lambda: goes_on.wait(PATIENCE) and None)
+        device.thread.post(Priority.STEP, lambda: goes_on.wait(PATIENCE) and None)
         eventually(lambda: device.thread.stuck(0.05), "the thread counts as stuck")
         told.messages.clear()
         watch.look()
@@ -186,7 +188,7 @@ def test_a_long_job_that_gets_on_is_not_stuck() -> None:
         while not ends.wait(0.001):
             device.thread.beat()
 
-    device.thread.post(Priority.EXPOSURE, transfer)
+    device.thread.post(Priority.STEP, transfer)
     assert begun.wait(PATIENCE)
     try:
         assert not device.thread.stuck(PATIENCE)
@@ -216,7 +218,8 @@ def test_a_closed_door_and_a_held_lock_are_noticed(monkeypatch: pytest.MonkeyPat
         def hold() -> None:
             with MODEL_LOCK:
                 held.set()
-                release.wait(PATIENCE)
+                with guard.unwatched():
+                    release.wait(PATIENCE)
 
         holder = threading.Thread(target=hold)
         holder.start()

@@ -81,6 +81,7 @@ ARGUMENTS: dict[str, Callable[[Bench], list[tuple[Any, ...]]]] = {
     "Camera.test_link": each(1, 0x21, 0x22, 0x61, 0x64, 124, 0),
     "Camera.optional": lambda b: [("the state", b.camera.state, None)],
     "Camera.use_timing": each(*TIMINGS.values()),
+    "Camera.wait_for_idle": no_arguments,
     "Camera.warm_up": no_arguments,
     "FilterWheel.has_trims": no_arguments,
     "FilterWheel.move": lambda b: [(0,), (4,), (1, 5), (2, -0x61), (0x21,), (-1,), (1, 1 << 20)],

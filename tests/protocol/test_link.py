@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -32,13 +33,14 @@ from usbproto.errors import (
     Refused,
     TimedOut,
 )
-from usbproto.link import ATTEMPTS, DRAIN_LIMIT, STALL_LIMIT, Link
+from usbproto.link import ATTEMPTS, DRAIN_LIMIT, STALL_LIMIT, Link, WrongThread
 from usbproto.models import POWER_UP_TIME, SERIES_500, SERIES_600
 from usbproto.packets import ReplyTime
 from usbproto.relays import Direction
 from usbproto.session import Session
 from usbproto.simulator.flash import Target
 from usbproto.takeover import POWERED_UP
+from usbproto.timing import VENDOR
 
 # --- the longest that one exchange may take ---
 
@@ -554,3 +556,72 @@ def test_what_the_camera_cannot_do_is_said() -> None:
         assert b.camera.relays is None
         with pytest.raises(NotSupported, match="no guide port"):
             b.camera.alt_modes.shutter_output(True)
+
+
+# --- the thread of a link ---
+
+
+def in_another_thread(work: Callable[[Link], object], wire: Link) -> BaseException | None:
+    """What `work` raises there."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work(wire)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="stranger")
+    thread.start()
+    thread.join()
+    return raised[0] if raised else None
+
+
+# Every public method of a link that uses the channel.
+USES: dict[str, Callable[[Link], object]] = {
+    "exchange": lambda wire: wire.exchange(p.GET_DEVICE_STATE, p.Empty()),
+    "order": lambda wire: wire.order(p.ABORT_EXPOSURE, p.Abort(), lambda: True),
+    "use_timing": lambda wire: wire.use_timing(VENDOR),
+    "read_data": lambda wire: wire.read_data(memoryview(bytearray(4)), "test"),
+    "left_over": lambda wire: wire.left_over(),
+    "expect_silence": lambda wire: wire.expect_silence("test"),
+    "drop_rest": lambda wire: wire.drop_rest(),
+    "drain": lambda wire: wire.drain(),
+    "close": lambda wire: wire.close(),
+}
+# Those that do not use it, and `optional`, which runs what its caller gives it.
+HARMLESS = {"optional", "silent"}
+
+
+def test_every_method_of_a_link_is_tried() -> None:
+    assert {name for name in vars(Link) if not name.startswith("_")} == USES.keys() | HARMLESS
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_link_refuses_every_other_thread(use: str) -> None:
+    channel = ScriptedChannel(HEALTHY)
+    wire = Link(channel, Session(TIMING))
+    error = in_another_thread(USES[use], wire)
+    assert isinstance(error, WrongThread) and not isinstance(error, QsiError)
+    assert "'stranger'" in str(error) and f"'{threading.current_thread().name}'" in str(error)
+    assert not channel.sent and not channel.closed and not hasattr(channel, "timing")
+    assert wire.session.timing is TIMING
+    wire.exchange(p.GET_DEVICE_STATE, p.Empty())  # it still works in its own thread
+    assert not wire.silent
+
+
+def test_a_thread_with_the_number_of_one_that_ended_is_another_thread() -> None:
+    """The system uses the numbers of threads that have ended again."""
+    made: list[Link] = []
+    maker = threading.Thread(target=lambda: made.append(Link(ScriptedChannel(HEALTHY), Session(TIMING))))
+    maker.start()
+    maker.join()
+    for _ in range(3):
+        assert isinstance(in_another_thread(USES["exchange"], made[0]), WrongThread)
+
+
+def test_a_camera_belongs_to_the_thread_of_its_link() -> None:
+    with bench() as b:
+        assert isinstance(in_another_thread(lambda _: b.camera.temperatures(), b.camera._link), WrongThread)
+        assert isinstance(in_another_thread(lambda _: b.camera.close(), b.camera._link), WrongThread)
+        b.check_picture()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from tests.support import guard
 from tests.support.indi import PATIENCE, Client, eventually, free_port
 from usbproto.frames import adjust_zero, zero_adjustment
 from usbproto.simulator.camera import SimulatedCamera
@@ -92,7 +93,7 @@ class Process:
         self.home.mkdir(exist_ok=True)
         self.log_path = directory / f"{Path(command[0]).name}.log"
         path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
-        self.environ = {**os.environ, "HOME": str(self.home), "PATH": path, **environ}
+        self.environ = guard.environ({**os.environ, "HOME": str(self.home), "PATH": path, **environ})
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self.environ
@@ -103,6 +104,7 @@ class Process:
         return self.log_path.read_text(errors="replace")
 
     def close(self) -> None:
+        """Ends the program. Raises AssertionError when one of its threads waited that must not."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -110,6 +112,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(PATIENCE)
+        guard.check()
 
 
 class Server(Process):

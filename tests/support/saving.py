@@ -38,8 +38,8 @@ class Answer:
 
 
 @contextmanager
-def hanging(storage: Storage) -> Iterator[None]:
-    """The storage thread hangs in some other work meanwhile."""
+def hanging(storage: Storage) -> Iterator[Answer]:
+    """The storage thread hangs in some other work meanwhile, which has this answer."""
     answers, hangs, done = threading.Event(), threading.Event(), Answer()
 
     def hang() -> None:
@@ -49,7 +49,7 @@ def hanging(storage: Storage) -> Iterator[None]:
     storage.post("the disk hangs", hang, done)
     assert hangs.wait(PATIENCE)
     try:
-        yield
+        yield done
     finally:
         answers.set()
-    assert done.wait() is None
+    done.wait()
