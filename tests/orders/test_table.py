@@ -305,6 +305,7 @@ def test_a_bad_value_for_a_busy_vector_brings_a_message_only(
 FLOOD = 20_000
 FACTOR = 20.0  # times as long as without the flood is still prompt ...
 PROMPT = 0.5  # s; ... and so is this
+TRIES = 5  # what keeps clients waiting does so each time, a busy machine does not
 
 
 def flood(player: Player) -> None:
@@ -359,12 +360,17 @@ def begin_exposure(player: Player) -> None:
 def test_a_flood_of_set_points_keeps_nobody_waiting(
     player: Player, measure: Callable[[Player], float]
 ) -> None:
-    begin_exposure(player)
-    usual = measure(player)
-    begin_exposure(player)
-    flood(player)
-    spent = measure(player)
-    assert spent < max(FACTOR * usual, PROMPT), f"{spent:.3f} s, and {usual:.3f} s without the flood"
+    tries = []
+    for _ in range(TRIES):
+        begin_exposure(player)
+        usual = measure(player)
+        begin_exposure(player)
+        flood(player)
+        spent = measure(player)
+        if spent < max(FACTOR * usual, PROMPT):
+            return
+        tries.append(f"{spent:.3f} s, and {usual:.3f} s without the flood")
+    pytest.fail("; ".join(tries))
 
 
 def test_the_last_one_of_a_flood_of_set_points_holds(player: Player) -> None:
