@@ -76,7 +76,8 @@ LOSS = ("left the USB", "The camera was lost", "The camera is away")
 CUT = "The cooler was switched off, which ended the wait for the trigger"
 STALE = 0.9  # s after which a guide pulse that could not be sent may be dropped
 ERROR = "[ERROR]"
-RACE = 0.05  # s in which a command may be on its way while a client changes its mind
+# s in which commands may be on their way while a client changes its mind: with the vendor's timing, three of 48 ms.
+RACE = 0.15
 
 
 @dataclass(eq=False)
