@@ -123,6 +123,13 @@ def shortened(failure: Failure) -> Failure:
 
 
 def check(model: str, first: int, count: int) -> None:
-    """For tests: raises `AssertionError` with the first failure."""
+    """For tests: raises `AssertionError` with the first failure that repeats.
+
+    On a busy machine a command may be on its way for longer than the model allows for. What fails once, and then in
+    none of `AGAIN` runs with a driver of its own, is only printed.
+    """
     for failure in run(model, range(first, first + count)):
+        if failure is not None and not failure.reproduced:
+            print(failure)
+            continue
         assert failure is None, f"\n{failure}"
