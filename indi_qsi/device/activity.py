@@ -44,6 +44,9 @@ class Activity:
     def __init__(self) -> None:
         self.exposures: Exposures | None = None
         self.phase = Phase.IDLE
+        self.ending_wait = (
+            False  # the exposure is over for clients, and the camera still waits for its trigger
+        )
         self.exposing = False  # from the first command of an exposure until its image is in memory
         self.closes: float | None = None  # monotonic, when the shutter closes, while the phase is EXPOSING
         self.wheel_moving = False
@@ -61,7 +64,7 @@ class Activity:
     @property
     def waiting_for_trigger(self) -> bool:
         """Whether the camera waits for a trigger: it may only be asked for its state and temperatures."""
-        return self.phase is Phase.WAITING
+        return self.phase is Phase.WAITING or self.ending_wait
 
     @property
     def reading_out(self) -> bool:

@@ -158,7 +158,7 @@ class ExposureSubject(Subject):
 
     def connect(self, camera: Camera) -> None:
         self._camera = camera
-        self._aborts = False
+        self._aborts = self._activity.ending_wait = False
         self.show_limits(camera)
         self.exposure.set({VALUE: 0}, state=State.IDLE)
         self.abort.set({"ABORT": False}, state=State.IDLE)
@@ -191,7 +191,7 @@ class ExposureSubject(Subject):
 
     def back(self, camera: Camera) -> None:
         self._camera = camera
-        self._aborts = False
+        self._aborts = self._activity.ending_wait = False
 
     # --- for others ---
 
@@ -529,6 +529,7 @@ class ExposureSubject(Subject):
         To be called while the run is still there: what waits for its end must not go before the abort.
         """
         self._aborts = True
+        self._activity.ending_wait = self._activity.waiting_for_trigger
 
         def work() -> None:
             if self._camera is not None:
@@ -537,6 +538,7 @@ class ExposureSubject(Subject):
                 answer.end(State.OK)
 
         def failed(error: Exception) -> None:
+            self._activity.ending_wait = False
             if answer is not None:
                 answer.end(State.ALERT, message=f"The exposure could not be aborted: {explain(error)}")
 
@@ -551,7 +553,7 @@ class ExposureSubject(Subject):
         else:
             camera.abort_exposure()
             _initialised(camera)
-        self._aborts = False
+        self._aborts = self._activity.ending_wait = False
 
 
 def _readout(run: Run, camera: Camera) -> tuple[Geometry, bool]:

@@ -79,10 +79,13 @@ def test_an_abort_in_each_phase_leads_to_idle(client: Observer, sim: Sim) -> Non
         client.new("Switch", "CCD_ABORT_EXPOSURE", ABORT="On")
         client.until("CCD_EXPOSURE", "Idle")
         assert client.until("EXPOSURE_PHASE", "Idle")[-1].values["PHASE"] == "Idle"
-        wait_event(sim, "abort")
+        # On a busy machine the frame may have been faster than the abort.
+        if "Ok" not in [update.state for update in client.updates("CCD_EXPOSURE")]:
+            wait_event(sim, "abort")
+    before = len(client.blobs)
     client.expose(0.1)
-    client.picture()
-    assert len(client.blobs) == 1
+    client.picture(before + 1)
+    assert len(client.blobs) == before + 1
 
 
 def test_a_series(client: Observer, sim: Sim) -> None:
