@@ -44,9 +44,8 @@ class Activity:
     def __init__(self) -> None:
         self.exposures: Exposures | None = None
         self.phase = Phase.IDLE
-        self.ending_wait = (
-            False  # the exposure is over for clients, and the camera still waits for its trigger
-        )
+        # The exposure is over for clients, and the camera still waits for its trigger.
+        self.ending_wait = False
         self.exposing = False  # from the first command of an exposure until its image is in memory
         self.closes: float | None = None  # monotonic, when the shutter closes, while the phase is EXPOSING
         self.wheel_moving = False

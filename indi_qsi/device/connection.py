@@ -147,7 +147,7 @@ class Connection:
                 return
             # The switches stay as they are until it is true.
             wish = Wish(connect, self.vector.accept())
-            # A connect that waits is no use to a disconnect after it; and the same need not be done twice.
+            # A disconnect makes a waiting connect useless; a second equal request adds nothing.
             while self._wishes and (self._wishes[-1].connect or not connect):
                 self._wishes.pop().answer.superseded()
             self._wishes.append(wish)

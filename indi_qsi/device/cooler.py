@@ -565,7 +565,7 @@ class CoolerSubject(Subject):
             self.cooler.set(state=State.IDLE)
         else:
             order = self._submit(self.cooler, Aim.OFF, self._cut_power, POWER_OFF)
-            # It does not wait for what was asked for before: nobody wants that any more.
+            # It does not wait for earlier requests: this one replaces them.
             for older in self._orders.withdraw(self.temperature, before=order) or ():
                 older.answer.end(State.IDLE, message="The cooler was switched off before this was done")
             for older in self._orders.withdraw(self.cooler, before=order) or ():

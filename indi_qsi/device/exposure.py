@@ -513,7 +513,7 @@ class ExposureSubject(Subject):
             self.fast_count.set({"FRAMES": 1}, state=State.IDLE)
 
     def _forget(self) -> None:
-        """There is no run any more: what waits for its end may go."""
+        """The run is over: the requests that wait for its end may go."""
         self._run = None
         if self._job is not None:
             self._job.cancel()

@@ -196,7 +196,7 @@ class OrderBook:
             return there
 
     def suspend(self, refusal: Exception, reason: Exception) -> None:
-        """There is no camera: new requests are refused with `refusal`; those that wait end for `reason`."""
+        """The camera is gone: new requests are refused with `refusal`; those that wait end for `reason`."""
         with self._lock:
             self._refusal = refusal
             gone, self._waiting = self._waiting, []

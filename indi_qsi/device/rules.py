@@ -66,5 +66,5 @@ RULES: dict[str, Rule] = {
     "PIXEL_MASK": _rule(When.NO_EXPOSURE, "PIXEL_MASK"),
     "LINK_TIMING": _rule(When.NO_EXPOSURE, "LINK_TIMING"),
 }
-# CCD_COOLER=Off while the CCD warms up: nobody who wants the power off may have to wait for a trigger.
+# CCD_COOLER=Off while the CCD warms up: a user who wants the power off must not wait for a trigger.
 POWER_OFF = _rule(When.ENDS_TRIGGER, "cooler")

@@ -144,7 +144,7 @@ class CameraThread:
         return moved is not None and time.monotonic() - moved > seconds
 
     def suspend(self, refusal: Exception, reason: Exception) -> None:
-        """There is no camera: new requests and jobs are refused with `refusal`.
+        """The camera is gone: new requests and jobs are refused with `refusal`.
 
         Requests that wait end for `reason`; jobs that wait are forgotten, but for those of `post_always`.
         """

@@ -402,7 +402,7 @@ def test_the_free_camera_is_connected_once_and_the_other_when_it_is_free(
 
 
 def test_the_presumed_camera_is_connected_by_its_new_device(bench: Bench) -> None:
-    """The first device got the other camera; whoever connects what arrives hears of the new device."""
+    """The first device got the other camera; the owner of the fleet hears of the new device."""
     told: list[QsiDevice] = []
     fleet = bench.start(told.append)
     bench.wait_for(DEVICE, HIGH_DEVICE)
@@ -410,7 +410,7 @@ def test_the_presumed_camera_is_connected_by_its_new_device(bench: Bench) -> Non
     eventually(lambda: told == [first, replaced], "both are seen")
     handle = bench.grab(LOW)
     assert bench.connect(DEVICE) is State.OK
-    eventually(lambda: told[2:] == [fleet.devices[1]], "it is told")
+    eventually(lambda: told[2:] == [fleet.devices[1]], "the new device is reported")
     assert told[2].serial == LOW
     handle.close()
 
